@@ -1,0 +1,1 @@
+"""modelserver: serves PyTorch model archives over REST and gRPC."""

@@ -1,0 +1,214 @@
+"""Frames between the frontend and a worker, over one Unix stream socket.
+
+A frame is a 4-byte little-endian length followed by one msgpack array whose first element is the tag. Fields are only
+ever added at the end of a struct, with a default, so that frontend and worker may differ by a minor version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+# Kinds of jobs; a batch holds one kind only.
+PREDICT, EXPLAIN, DESCRIBE = 0, 1, 2
+
+Dimensions = list[tuple[str, str]]
+
+
+class Part(msgspec.Struct, array_like=True, gc=False):
+    """One parameter of a request: a body, a form field, a multipart part, a gRPC input."""
+
+    name: str
+    mime: str  # media type without parameters, spelled as sent; "" if absent
+    value: bytes
+
+
+class Request(msgspec.Struct, array_like=True, gc=False):
+    """One job of a batch, as the worker sees it."""
+
+    id: str
+    parts: list[Part]
+    headers: list[tuple[bytes, bytes]]  # as sent: spelling kept, duplicates kept, latin-1
+    extra: dict[
+        str, str
+    ]  # added by the server (`explain`, `url_path`, `describe`): found by exact spelling, beats `headers`
+
+
+class Load(msgspec.Struct, array_like=True, tag=1):
+    """First frame to every worker: load this model. Answered by one `Loaded`."""
+
+    model_name: str
+    model_dir: str
+    handler: str  # "" if neither registration, manifest nor settings name one
+    batch_size: int
+    gpu: int | None
+    envelope: str  # "" for none
+    limit_max_image_pixels: bool
+    max_response_size: int  # bytes of one encoded reply body
+    metrics_config: str  # path of the metric definitions
+
+
+class Batch(msgspec.Struct, array_like=True, tag=2, gc=False):
+    """Jobs of one kind for one call of the handler. Answered by any number of `Chunk` and one `Replies`."""
+
+    id: int  # unique per connection
+    kind: int
+    requests: list[Request]
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=3):
+    """The clients of these requests of a batch are gone; no answer of its own."""
+
+    batch: int
+    requests: list[str]
+
+
+class Stop(msgspec.Struct, array_like=True, tag=4):
+    """Leave the loop after the frames before this one, and exit with status 0."""
+
+
+class Hello(msgspec.Struct, array_like=True, tag=16):
+    """First frame from every worker. `token` proves that the nursery started it."""
+
+    slot: int
+    generation: int
+    rank: int
+    pid: int
+    token: str
+    python: str  # version, `3.11.7`
+    concurrent: bool = False  # may hold several unanswered batches (asynchronous handlers)
+
+
+class Failure(msgspec.Struct, array_like=True):
+    """An exception in the worker; `cause` is the value of an `errors.Cause`, or "" where the handler itself failed."""
+
+    cause: str
+    detail: str  # `ValueError: text`
+    traceback: str = ""
+
+
+class Loaded(msgspec.Struct, array_like=True, tag=17):
+    """Answer to `Load`: 200, or the status of the failure, after which the worker exits."""
+
+    code: int
+    message: str
+    failure: Failure | None = None
+
+
+class Metric(msgspec.Struct, array_like=True, gc=False):
+    """One update of a worker metric, in the units and dimension order of the handler-side API."""
+
+    name: str
+    unit: str
+    value: float
+    dimensions: Dimensions
+    type: str  # COUNTER, GAUGE, HISTOGRAM
+    request_ids: str  # joined by ",", "" for none
+
+
+class Reply(msgspec.Struct, array_like=True, gc=False):
+    """The handler's element for one request, encoded."""
+
+    index: int  # position of the request in its batch
+    body: bytes
+    status: int = 200
+    phrase: str = ""
+    headers: list[tuple[str, str]] = []  # handler's headers, content type included
+    streamed: bool = False  # the last piece of an answer that began as chunks
+
+
+class Replies(msgspec.Struct, array_like=True, tag=18, gc=False):
+    """Answer to `Batch`. With a code other than 200 the whole batch failed and `replies` is empty."""
+
+    batch: int
+    code: int
+    message: str
+    replies: list[Reply]
+    metrics: list[Metric] = []
+    handler_ns: int = 0  # time inside the handler
+    failure: Failure | None = None
+
+
+class Chunk(msgspec.Struct, array_like=True, tag=19, gc=False):
+    """Intermediate pieces for some requests of a running batch; status and headers count on the first piece only."""
+
+    batch: int
+    replies: list[Reply]
+
+
+class Metrics(msgspec.Struct, array_like=True, tag=20):
+    """Metric updates outside a batch (during load, from threads of the handler)."""
+
+    metrics: list[Metric]
+
+
+ToWorker = Load | Batch | Cancel | Stop
+FromWorker = Hello | Loaded | Replies | Chunk | Metrics
+
+_encode_payload = msgspec.msgpack.Encoder().encode
+_decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
+_decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+
+_T = TypeVar("_T")
+
+
+def encode(frame: Any) -> bytes:
+    """Length prefix and payload of one frame."""
+    payload = _encode_payload(frame)
+    return len(payload).to_bytes(4, "little") + payload
+
+
+class FrameTooLarge(ValueError):
+    """A length prefix above the limit: the peer is broken or hostile."""
+
+
+class _Reader(Generic[_T]):
+    """Cuts a byte stream into frames; feed it whatever arrived, iterate what is complete."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit  # bytes of one payload
+        self._buffer = bytearray()
+
+    def _decode(self, payload: memoryview) -> _T:
+        raise NotImplementedError
+
+    def feed(self, data: bytes) -> Iterator[_T]:
+        """Yields every frame completed by `data`. Raises `FrameTooLarge` or `msgspec.MsgspecError` on garbage."""
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= 4:
+                length = int.from_bytes(buffer[start : start + 4], "little")
+                if length > self.limit:
+                    raise FrameTooLarge(f"frame of {length} bytes exceeds the limit of {self.limit}")
+                end = start + 4 + length
+                if len(buffer) < end:
+                    break
+                with memoryview(buffer) as view, view[start + 4 : end] as payload:
+                    frame = self._decode(payload)
+                start = end
+                yield frame
+        finally:
+            del buffer[:start]
+
+    @property
+    def partial(self) -> bool:
+        """True while the beginning of an incomplete frame is held."""
+        return bool(self._buffer)
+
+
+class FromWorkerReader(_Reader[FromWorker]):
+    """The frontend's side of a link."""
+
+    def _decode(self, payload: memoryview) -> FromWorker:
+        return _decode_from_worker(payload)
+
+
+class ToWorkerReader(_Reader[ToWorker]):
+    """The worker's side of a link."""
+
+    def _decode(self, payload: memoryview) -> ToWorker:
+        return _decode_to_worker(payload)

@@ -1,0 +1,1 @@
+"""The engine: models, versions, queues, batches, workers. It knows no protocol, no socket and no process."""

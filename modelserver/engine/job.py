@@ -1,0 +1,127 @@
+"""One accepted call, from the translator that builds it to the reply that resolves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import IntEnum
+from typing import Final, Protocol
+
+from modelserver.errors import ServerError
+from modelserver.wire.frames import PREDICT, Reply, Request
+
+# Bytes of unread chunks a slow client may hold before it is cut.
+CHUNK_LIMIT: Final = 16 << 20
+
+
+class Overrun(Exception):
+    """The client reads more slowly than the handler writes; its chunks are dropped and its job is cancelled."""
+
+
+class Owner(Protocol):
+    """Whoever took a job, and can be told that its client left."""
+
+    def cancel(self, job: Job) -> None:
+        """The client of a job is gone."""
+
+
+class Place(IntEnum):
+    """Where a job is between submit and reply."""
+
+    QUEUED = 0
+    FORMING = 1  # in a batch that still waits for company
+    RUNNING = 2  # with a worker
+    DONE = 3
+
+
+class Job:
+    """A predict, explain or describe call.
+
+    `reply` resolves with the first reply, or fails with a `ServerError`. If that reply is only a piece (`chunks` is
+    not None then), the others come through `chunks`.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "chunks",
+        "created",
+        "kind",
+        "label",
+        "model",
+        "owner",
+        "place",
+        "replied",
+        "reply",
+        "request",
+        "sent",
+        "size",
+        "worker",
+    )
+
+    def __init__(self, request: Request, model: str, label: str, created: float, kind: int = PREDICT) -> None:
+        self.request = request
+        self.model = model
+        self.label = label  # version as the client wrote it, or "default"
+        self.kind = kind
+        self.created = created  # seconds, monotonic clock
+        self.sent = 0.0  # when its batch went to a worker; 0 while it waits
+        self.replied = 0.0  # when the last reply arrived
+        self.worker = ""  # name of the worker that got it: `W-9000-digits_1.0`
+        self.size = 0  # bytes of the body
+        self.place = Place.QUEUED
+        self.cancelled = False
+        self.owner: Owner | None = None  # the model version that took it
+        self.reply: asyncio.Future[Reply] | None = None  # made by submit
+        self.chunks: Chunks | None = None
+
+
+class Chunks:
+    """The pieces of a streamed reply after the first one, bounded in bytes; one reader."""
+
+    __slots__ = ("_ended", "_error", "_held", "_pieces", "_waiter", "limit")
+
+    def __init__(self, limit: int = CHUNK_LIMIT) -> None:
+        self.limit = limit
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self._ended = False
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, piece: bytes) -> None:
+        """Raises `Overrun` when the reader is too far behind; the stream has failed then."""
+        self._held += len(piece)
+        if self._held > self.limit:
+            overrun = Overrun(f"client is {self._held} bytes behind")
+            self._pieces.clear()
+            self.fail(overrun)
+            raise overrun
+        self._pieces.append(piece)
+        self._wake()
+
+    def end(self) -> None:
+        """The last piece has been put."""
+        self._ended = True
+        self._wake()
+
+    def fail(self, error: ServerError | Overrun) -> None:
+        """The stream broke: the reader gets what is there, then the error."""
+        self._error = error
+        self.end()
+
+    async def get(self) -> bytes | None:
+        """The next piece; None at the end. Raises the error that broke the stream."""
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        piece = self._pieces.popleft()
+        self._held -= len(piece)
+        return piece
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

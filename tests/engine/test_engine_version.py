@@ -1,0 +1,489 @@
+"""A model version and its slots on a virtual clock, with workers that live in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import clock
+
+from modelserver.archives.archive import Archive
+from modelserver.archives.model_directory import ModelDirectory
+from modelserver.engine.batcher import DynamicBatcher
+from modelserver.engine.job import Job
+from modelserver.engine.ports import WorkerOwner, WorkerSpec
+from modelserver.engine.slot import SlotOwner, State, WorkerSlot
+from modelserver.engine.version import ModelVersion
+from modelserver.errors import Cause, Certificate, ServerError, ServiceUnavailable, WorkerError
+from modelserver.settings.model_options import Requested, resolve
+from modelserver.settings.table import Settings
+from modelserver.wire.frames import (
+    Batch,
+    Cancel,
+    Chunk,
+    Failure,
+    Hello,
+    Load,
+    Loaded,
+    Metric,
+    Part,
+    Replies,
+    Reply,
+    Request,
+    Stop,
+)
+
+
+class MemoryWorker:
+    """A worker process that only remembers what it was told."""
+
+    def __init__(self, spec: WorkerSpec, owner: WorkerOwner) -> None:
+        self.spec = spec
+        self.owner = owner
+        self.frames: list[Load | Batch | Cancel | Stop] = []
+        self.killed: Certificate | None = None
+        self.dead = False
+
+    def send(self, frame: Load | Batch | Cancel | Stop) -> None:
+        self.frames.append(frame)
+
+    def kill(self, reason: Certificate | None = None) -> None:
+        if self.killed is None:
+            self.killed = reason
+            asyncio.get_running_loop().call_soon(self.die, reason)
+
+    def die(self, certificate: Certificate | None = None, *, unread: bool = False) -> None:
+        if not self.dead:
+            self.dead = True
+            self.owner.gone(certificate or Certificate(Cause.EXIT, "exited with status 1", exit_code=1), unread=unread)
+
+    def load(self, code: int = 200) -> None:
+        self.owner.spawned(4711, ["python", "worker"])
+        self.owner.connected(Hello(self.spec.slot, self.spec.generation, 0, 4711, "", "3.11"))
+        self.owner.received(Loaded(code, "loaded model m"))
+
+    @property
+    def batch(self) -> Batch:
+        """The last batch it got."""
+        return next(frame for frame in reversed(self.frames) if isinstance(frame, Batch))
+
+    def answer(self, *bodies: bytes) -> None:
+        self.owner.received(Replies(self.batch.id, 200, "", [Reply(i, body) for i, body in enumerate(bodies)]))
+
+
+class MemoryPort:
+    """Makes workers that load at once, unless `manual`."""
+
+    def __init__(self) -> None:
+        self.workers: list[MemoryWorker] = []
+        self.manual = False
+
+    def start(self, spec: WorkerSpec, owner: WorkerOwner) -> MemoryWorker:
+        worker = MemoryWorker(spec, owner)
+        self.workers.append(worker)
+        if not self.manual:
+            asyncio.get_running_loop().call_soon(worker.load)
+        return worker
+
+
+@dataclass
+class Journal:
+    """Listens to the engine."""
+
+    lines: list[str] = field(default_factory=list)
+    batches: list[tuple[list[str], bool]] = field(default_factory=list)
+    loads: int = 0
+
+    def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
+        self.lines.append(f"{level} {message}")
+
+    def printed(self, worker: str, stream: str, line: str) -> None:
+        self.lines.append(f"{stream} {line}")
+
+    def batch_done(
+        self,
+        worker: str,
+        model: str,
+        ids: Sequence[str],
+        sent: float,
+        replied: float,
+        metrics: Sequence[Metric],
+        ok: bool,
+    ) -> None:
+        self.batches.append((list(ids), ok))
+
+    def worker_loaded(self, worker: str, milliseconds: float) -> None:
+        self.loads += 1
+
+    def worker_metrics(self, worker: str, model: str, metrics: Sequence[Metric]) -> None:
+        self.lines.append("metrics")
+
+
+class Scene:
+    """One version, its port and its journal."""
+
+    def __init__(self, yaml: dict[str, Any] | None = None, **requested: Any) -> None:
+        self.port = MemoryPort()
+        self.journal = Journal()
+        self.options, _ = resolve(
+            "m",
+            "1.0",
+            Requested(**requested),
+            yaml,
+            Settings(),
+            manifest_runtime="python",
+            gpus=0,
+            cpus=2,
+            at_startup=False,
+        )
+        archive = Archive(
+            url="m.mar",
+            model_name="m",
+            version="1.0",
+            handler="h.py",
+            runtime="python",
+            location=ModelDirectory(Path("/nowhere"), Path("/nowhere")),
+            manifest=None,
+            config={},
+            config_error=None,
+            downloaded=None,
+        )
+        self.version = ModelVersion(
+            archive=archive,
+            options=self.options,
+            scheduler=DynamicBatcher(
+                batch_size=self.options.batch_size,
+                max_delay=self.options.max_batch_delay / 1000,
+                capacity=self.options.job_queue_size,
+            ),
+            slots=self._slot,
+            events=self.journal,
+        )
+        self._ids = count(9000)
+        self._names = count()
+
+    def _slot(self, owner: SlotOwner) -> WorkerSlot:
+        number = next(self._ids)
+        return WorkerSlot(
+            spec=WorkerSpec(number, 0, f"W-{number}-m_1.0", "/nowhere", ()),
+            load=Load("m", "/nowhere", "h.py", self.options.batch_size, None, "", True, 1000, ""),
+            startup_timeout=self.options.startup_timeout,
+            window=self.options.max_retry_timeout_in_sec,
+            port=self.port,
+            events=self.journal,
+            owner=owner,
+        )
+
+    async def grow(self, workers: int) -> list[MemoryWorker]:
+        self.version.grow(workers)
+        await settle()
+        return self.port.workers[-workers:]
+
+    def submit(self, label: str = "default") -> Job:
+        job = Job(Request(str(next(self._names)), [Part("body", "", b"")], [], {}), "m", label, 0.0)
+        self.version.submit(job)
+        return job
+
+
+async def settle() -> None:
+    """Let everything that is due happen, without any time passing."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def scenario(**options: Any) -> Callable[[Callable[[Scene], Awaitable[None]]], Callable[[], None]]:
+    """Runs an async test in virtual time, with a scene of these options."""
+
+    def decorate(test: Callable[[Scene], Awaitable[None]]) -> Callable[[], None]:
+        def wrapper() -> None:
+            async def main() -> None:
+                await test(Scene(**options))
+
+            clock.run(main())
+
+        wrapper.__name__ = getattr(test, "__name__", "scenario")
+        wrapper.__doc__ = test.__doc__
+        return wrapper
+
+    return decorate
+
+
+async def reply_of(job: Job) -> Reply:
+    assert job.reply is not None
+    return await job.reply
+
+
+async def error_of(job: Job) -> ServerError:
+    with pytest.raises(ServerError) as raised:
+        await reply_of(job)
+    return raised.value
+
+
+@scenario()
+async def test_a_job_goes_to_a_loaded_worker_and_its_reply_comes_back(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    assert [request.id for request in worker.batch.requests] == ["0"]
+    assert job.worker == "W-9000-m_1.0"
+    worker.answer(b"yes")
+    assert (await reply_of(job)).body == b"yes"
+    assert scene.journal.batches == [(["0"], True)]
+
+
+@scenario()
+async def test_jobs_wait_for_a_worker_that_still_loads(scene: Scene) -> None:
+    scene.port.manual = True
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    worker.load()
+    worker.answer(b"yes")
+    assert (await reply_of(job)).body == b"yes"
+
+
+@scenario()
+async def test_without_workers_there_is_no_service(scene: Scene) -> None:
+    with pytest.raises(ServiceUnavailable, match='^Model "m" has no worker to serve inference request') as raised:
+        scene.submit()
+    assert raised.value.message.endswith("or exceeds maxSequenceJobQueueSize")
+    with pytest.raises(ServiceUnavailable, match='^Model "m" Version 1.0" has no worker'):
+        scene.submit("1.0")
+
+
+@scenario(yaml={"jobQueueSize": 2})
+async def test_a_full_queue_refuses(scene: Scene) -> None:
+    await scene.grow(1)
+    for _ in range(3):
+        scene.submit()
+    with pytest.raises(ServiceUnavailable):
+        scene.submit()
+    status = scene.version.status(loaded_at_startup=False)
+    assert (status.queue_remaining, status.queue_pending) == (0, 2)
+
+
+@scenario()
+async def test_a_crash_fails_the_running_batch_with_its_cause_and_the_rest_waits_for_the_next_process(
+    scene: Scene,
+) -> None:
+    (worker,) = await scene.grow(1)
+    running, waiting = scene.submit(), scene.submit()
+    worker.die(Certificate(Cause.SIGNAL, "killed by SIGSEGV", signal="SIGSEGV"))
+    error = await error_of(running)
+    assert (error.status, error.message) == (500, "Worker died.")
+    assert error.certificate is not None and error.certificate.signal == "SIGSEGV"
+    await settle()
+    assert "INFO Retry worker: 9000 in 0 seconds." in scene.journal.lines
+    await asyncio.sleep(0.01)
+    replacement = scene.port.workers[-1]
+    assert (replacement.spec.slot, replacement.spec.generation) == (9000, 2)
+    replacement.answer(b"yes")
+    assert (await reply_of(waiting)).body == b"yes"
+    assert "INFO Auto recovery succeeded, reset recoveryStartTS" in scene.journal.lines
+
+
+@scenario()
+async def test_a_batch_the_dead_worker_never_read_runs_on_the_next_one(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    worker.die(unread=True)
+    await asyncio.sleep(0.01)
+    scene.port.workers[-1].answer(b"yes")
+    assert (await reply_of(job)).body == b"yes"
+
+
+@scenario()
+async def test_out_of_memory_is_507(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    worker.die(Certificate(Cause.OUT_OF_MEMORY, "killed by SIGKILL"))
+    assert (await error_of(job)).status == 507
+
+
+@scenario(response_timeout=2)
+async def test_an_overdue_reply_kills_the_worker_and_names_the_limit(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    started = asyncio.get_running_loop().time()
+    error = await error_of(job)
+    assert 2.0 <= asyncio.get_running_loop().time() - started < 4.1
+    assert error.certificate is not None and error.certificate.cause is Cause.RESPONSE_TIMEOUT
+    assert worker.killed is not None
+    assert "ERROR Number or consecutive unsuccessful inference 1" in scene.journal.lines
+
+
+@scenario(response_timeout=2)
+async def test_every_chunk_starts_the_response_timeout_anew(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    for piece in (b"a", b"b", b"c"):
+        await asyncio.sleep(1.5)
+        worker.owner.received(Chunk(worker.batch.id, [Reply(0, piece)]))
+    worker.owner.received(Replies(worker.batch.id, 200, "", [Reply(0, b"d", streamed=True)]))
+    assert (await reply_of(job)).body == b"a"
+    assert job.chunks is not None
+    assert [await job.chunks.get() for _ in range(4)] == [b"b", b"c", b"d", None]
+    assert worker.killed is None
+
+
+@scenario()
+async def test_a_stream_that_breaks_gives_what_was_there_and_then_the_error(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    for piece in (b"a", b"b"):
+        worker.owner.received(Chunk(worker.batch.id, [Reply(0, piece)]))
+    worker.die()
+    assert job.chunks is not None
+    assert await job.chunks.get() == b"b"
+    with pytest.raises(WorkerError):
+        await job.chunks.get()
+
+
+@scenario()
+async def test_a_reader_that_falls_behind_is_cut_and_its_job_cancelled(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    for _ in range(4):
+        worker.owner.received(Chunk(worker.batch.id, [Reply(0, bytes(6 << 20))]))
+    assert job.cancelled
+    assert worker.frames[-1] == Cancel(worker.batch.id, ["0"])
+    worker.owner.received(Replies(worker.batch.id, 200, "", [Reply(0, b"", streamed=True)]))
+    follow_up = scene.submit()
+    worker.answer(b"still serving")
+    assert (await reply_of(follow_up)).body == b"still serving"
+
+
+@scenario()
+async def test_a_failed_batch_fails_all_its_jobs_alike(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    failure = Failure("", "ValueError: no")
+    worker.owner.received(Replies(worker.batch.id, 503, "Prediction failed", [], failure=failure))
+    error = await error_of(job)
+    assert (error.status, error.message, error.type) == (503, "Prediction failed", "InternalServerException")
+    assert scene.journal.batches == [(["0"], False)]
+
+
+@scenario(startup_timeout=3)
+async def test_a_load_that_takes_too_long_is_ended(scene: Scene) -> None:
+    scene.port.manual = True
+    (worker,) = await scene.grow(1)
+    worker.owner.connected(Hello(9000, 1, 0, 1, "", ""))
+    await asyncio.sleep(3.1)
+    assert worker.killed is not None and worker.killed.cause is Cause.LOAD_TIMEOUT
+    assert any("Backend worker did not respond in given time" in line for line in scene.journal.lines)
+
+
+@scenario(yaml={"maxRetryTimeoutInSec": 8})
+async def test_a_model_that_never_loads_is_retried_then_given_up_and_says_so(scene: Scene) -> None:
+    scene.port.manual = True
+    await scene.grow(1)
+    scene.version.min_workers = 1
+    begin, attempts = asyncio.get_running_loop().time(), []
+    waiting = scene.submit()
+    for _ in range(100):
+        worker = scene.port.workers[-1]
+        if not worker.dead:
+            attempts.append(asyncio.get_running_loop().time() - begin)
+            worker.die()
+        assert scene.version.healthy() == (asyncio.get_running_loop().time() - begin < 8)
+        await asyncio.sleep(0.5)
+    assert [round(at) for at in attempts] == [0, 1, 2, 4, 7, 12]
+    assert (await error_of(waiting)).status == 503
+    with pytest.raises(ServiceUnavailable):
+        scene.submit()
+
+
+@scenario()
+async def test_permanent_causes_are_not_retried_and_waiting_jobs_learn_the_cause(scene: Scene) -> None:
+    scene.port.manual = True
+    (worker,) = await scene.grow(1)
+    waiting = scene.submit()
+    worker.die(Certificate(Cause.HANDLER_IMPORT, "SyntaxError in handler.py"))
+    error = await error_of(waiting)
+    assert error.status == 503
+    assert error.certificate is not None and error.certificate.cause is Cause.HANDLER_IMPORT
+    await asyncio.sleep(1000)
+    assert len(scene.port.workers) == 1
+
+
+@scenario()
+async def test_shrinking_removes_the_newest_and_lets_it_finish(scene: Scene) -> None:
+    first, second = await scene.grow(2)
+    jobs = [scene.submit(), scene.submit()]
+    (removed,) = scene.version.shrink(1, 10)
+    assert removed.id == 9001
+    assert [worker.id for worker in scene.version.status(loaded_at_startup=False).workers] == ["9000"]
+    assert second.killed is None
+    second.answer(b"done")
+    assert (await reply_of(jobs[1])).body == b"done"
+    await removed.ended
+    assert second.dead and not first.dead
+
+
+@scenario()
+async def test_a_removed_worker_that_does_not_finish_is_ended(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    (removed,) = scene.version.shrink(1, 10)
+    await removed.ended
+    assert worker.killed is not None and worker.killed.detail == "still busy after 10 s"
+    assert (await error_of(job)).message == "Worker died."
+
+
+@scenario()
+async def test_a_worker_removed_while_loading_never_serves(scene: Scene) -> None:
+    scene.port.manual = True
+    (worker,) = await scene.grow(1)
+    (removed,) = scene.version.shrink(1, 10)
+    worker.load()
+    await removed.ended
+    assert removed.state is State.SCALED_DOWN
+    assert not scene.version.slots
+
+
+@scenario()
+async def test_drain_finishes_running_and_waiting_work(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    jobs = [scene.submit(), scene.submit()]
+    drained = asyncio.ensure_future(scene.version.drain(10))
+    await settle()
+    worker.answer(b"1")
+    worker.answer(b"2")
+    await drained
+    assert [(await reply_of(job)).body for job in jobs] == [b"1", b"2"]
+    assert worker.dead
+
+
+@scenario()
+async def test_drain_gives_up_after_its_limit(scene: Scene) -> None:
+    await scene.grow(1)
+    running, waiting = scene.submit(), scene.submit()
+    await scene.version.drain(0)
+    assert (await error_of(running)).message == "Worker died."
+    assert (await error_of(waiting)).status == 503
+
+
+@scenario()
+async def test_a_client_that_leaves_frees_its_place(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    running, waiting = scene.submit(), scene.submit()
+    scene.version.cancel(waiting)
+    scene.version.cancel(running)
+    scene.version.cancel(running)
+    assert [type(frame) for frame in worker.frames] == [Load, Batch, Cancel]
+    assert running.reply is not None and running.reply.cancelled()
+    worker.answer(b"late")
+    assert len([frame for frame in worker.frames if isinstance(frame, Batch)]) == 1
+
+
+@scenario()
+async def test_answers_to_a_batch_that_was_given_up_are_ignored(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    worker.owner.received(Replies(99, 200, "", [Reply(0, b"stray")]))
+    job = scene.submit()
+    worker.answer(b"own")
+    assert (await reply_of(job)).body == b"own"

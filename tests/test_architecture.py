@@ -27,11 +27,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rest": {"engine", "telemetry", "settings", "errors", "wire"},
     "rpc": {"engine", "telemetry", "settings", "errors", "wire"},
     "server": {"engine", "pool", "rest", "rpc", "telemetry", "archives", "settings", "errors", "wire"},
-    "cli": {"settings", "server", "errors"},
+    "pidfile": set(),
+    "cli": {"settings", "errors", "pidfile"},
     "archiver": set(),
 }
 
-FRONTEND = ["cli", "server", "errors", "settings", "archives", "engine", "pool", "wire", "rest", "rpc", "telemetry"]
+FRONTEND = [
+    "cli",
+    "pidfile",
+    "server",
+    "errors",
+    "settings",
+    "archives",
+    "engine",
+    "pool",
+    "wire",
+    "rest",
+    "rpc",
+    "telemetry",
+]
 
 
 def room_of(path: Path) -> str:

@@ -1,0 +1,198 @@
+"""From command line, environment and the one configuration file to `Settings`.
+
+Precedence of a key, highest first: environment `TS_<KEY>` (where the file allows it), command line, file, default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from modelserver.errors import ConfigurationError
+from modelserver.settings.command_line import CommandLine
+from modelserver.settings.jvm import local_path, system_properties
+from modelserver.settings.notices import Notice
+from modelserver.settings.properties import Given, read_properties
+from modelserver.settings.rows import Row
+from modelserver.settings.table import FIXED_KEYS, Settings, rows
+from modelserver.settings.validation import check
+from modelserver.settings.values import Tolerated
+
+_OPEN_URLS_WARNING: Final = (
+    "Your torchserve instance can access any URL to load models. "
+    "When deploying to production, make sure to limit the set of allowed_urls in config.properties"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The one file that is read."""
+
+    name: str  # as given
+    path: Path
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Values, sources and notices as they come together."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+
+    def put(self, name: str, value: object, source: str) -> None:
+        self.values[name] = value
+        self.sources[name] = source
+
+
+def load(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> Settings:
+    """Every effective setting, checked. Raises ConfigurationError, whose text names key and source."""
+    file = choose_file(arguments, environ, cwd)
+    given = effective(arguments, environ, cwd, file)
+    reading = _Reading()
+    for key, row in rows().items():
+        if key in given:
+            _read(reading, row, given[key], cwd)
+    options = system_properties(given["vmargs"].text if "vmargs" in given else "")
+    _place(reading, arguments, environ, options, cwd)
+    _notice(reading, given)
+    settings = Settings(
+        **reading.values,
+        config_file=file.name if file else None,
+        snapshots=not arguments.no_config_snapshots,
+        foreground=arguments.foreground,
+        system_properties=options,
+        properties={key: text.text for key, text in given.items() if key not in FIXED_KEYS},
+        sources=reading.sources,
+        notices=tuple(reading.notices),
+    )
+    check(settings)
+    return settings
+
+
+def choose_file(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> ConfigFile | None:
+    """`TS_CONFIG_FILE`, else `--ts-config`, else `./config.properties` if there is one.
+
+    Raises ConfigurationError if a named file is not a regular file.
+    """
+    name = environ.get("TS_CONFIG_FILE") or arguments.ts_config
+    if name is not None:
+        if not (cwd / name).is_file():
+            raise ConfigurationError(f"--ts-config file not found: {name}")
+        return ConfigFile(name, cwd / name)
+    usual = cwd / "config.properties"
+    return ConfigFile(usual.name, usual) if usual.is_file() else None
+
+
+def effective(
+    arguments: CommandLine, environ: Mapping[str, str], cwd: Path, file: ConfigFile | None
+) -> dict[str, Given]:
+    """The text of every key that is not left to its default, unknown keys included. Raises ConfigurationError."""
+    given = read_properties(file.path, file.name, environ) if file else {}
+    _apply_command_line(given, arguments, cwd)
+    if "model_store" in given:
+        given.setdefault("workflow_store", Given(given["model_store"].text, "key model_store"))
+    if "vmargs" in given and system_properties(given["vmargs"].text).get("TS_DEBUG", "").lower() == "true":
+        given["debug"] = Given("true", given["vmargs"].source)
+    if _is_true(given, "enable_envvars_config"):
+        _apply_environment(given, environ)
+    if switch := environ.get("TS_OPEN_INFERENCE_PROTOCOL"):
+        text = "true" if switch == "oip" else "false"
+        given["ts_open_inference_protocol"] = Given(text, "environment TS_OPEN_INFERENCE_PROTOCOL")
+    return given
+
+
+def _apply_command_line(given: dict[str, Given], arguments: CommandLine, cwd: Path) -> None:
+    texts = {
+        ("model_store", "--model-store"): arguments.model_store,
+        ("workflow_store", "--workflow-store"): arguments.workflow_store,
+        ("load_models", "--models"): ",".join(arguments.models) if arguments.models else None,
+        ("cpp_log_config", "--cpp-log-config"): absolute(arguments.cpp_log_config, cwd),
+        ("disable_token_authorization", "--disable-token-auth"): "true" if arguments.disable_token_auth else None,
+        ("enable_model_api", "--enable-model-api"): "true" if arguments.enable_model_api else None,
+        ("plugins_path", "--plugins-path"): _more_plugins(given.get("plugins_path"), arguments.plugins_path),
+    }
+    for (key, flag), text in texts.items():
+        if text is not None:
+            given[key] = Given(text, f"command line {flag}")
+
+
+def absolute(name: str | None, cwd: Path) -> str | None:
+    """A path as absolute text with symbolic links resolved."""
+    return None if name is None else os.path.realpath(cwd / name)
+
+
+def _more_plugins(configured: Given | None, named: str | None) -> str | None:
+    """The command line adds plugin paths; it does not replace those of the file."""
+    return f"{configured.text}{os.pathsep}{named}" if configured and named else named
+
+
+def _apply_environment(given: dict[str, Given], environ: Mapping[str, str]) -> None:
+    for key, row in rows().items():
+        if key == "ts_open_inference_protocol" or (
+            key == "allowed_urls" and not _is_true(given, "use_env_allowed_urls")
+        ):
+            continue
+        for name in row.env:
+            if name in environ:
+                given[key] = Given(environ[name], f"environment {name}")
+                break
+
+
+def _is_true(given: Mapping[str, Given], key: str) -> bool:
+    return key in given and given[key].text.strip().lower() == "true"
+
+
+def _read(reading: _Reading, row: Row, given: Given, cwd: Path) -> None:
+    place = f"({row.key}, {given.source})"
+    try:
+        value = row.parse(given.text)
+    except Tolerated as doubt:
+        value = doubt.value
+        reading.notices.append(Notice(doubt.notice.level, doubt.notice.logger, f"{doubt.notice.message} {place}"))
+    except ValueError as error:
+        raise ConfigurationError(_printable(f"{error} {place}")) from None
+    reading.put(row.key, cwd / value if isinstance(value, Path) else value, given.source)
+
+
+def _printable(text: str) -> str:
+    """The text without the surrogates by which bytes of environment and command line that are not UTF-8 arrive."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _place(
+    reading: _Reading, arguments: CommandLine, environ: Mapping[str, str], options: Mapping[str, str], cwd: Path
+) -> None:
+    """Directories and files that are no keys: environment first, then the `-D` options of vmargs."""
+    reading.values |= {"log_location": cwd / "logs", "metrics_location": cwd / "logs"}
+    for name, variable, option in (
+        ("log_location", "LOG_LOCATION", ""),
+        ("metrics_location", "METRICS_LOCATION", ""),
+        ("temp_dir", "TEMP", "java.io.tmpdir"),
+        ("home", "TS_MODEL_SERVER_HOME", "model_server_home"),
+    ):
+        if text := environ.get(variable):
+            reading.put(name, cwd / text, f"environment {variable}")
+        elif text := options.get(option):
+            reading.put(name, cwd / text, f"vmargs -D{option}")
+    if log_config := absolute(arguments.log_config, cwd):
+        reading.put("log_config", Path(log_config), "command line --log-config")
+    elif location := options.get("log4j.configurationFile"):
+        reading.put("log_config", cwd / local_path(location), "vmargs -Dlog4j.configurationFile")
+    if home := reading.values.get("home"):
+        if not home.is_dir():
+            raise ConfigurationError(_printable(f"Model server home not exist: {home} ({reading.sources['home']})"))
+        reading.values.setdefault("metrics_config", home / "ts" / "configs" / "metrics.yaml")
+
+
+def _notice(reading: _Reading, given: Mapping[str, Given]) -> None:
+    if "allowed_urls" not in given:
+        reading.notices.append(Notice("WARN", "util.ConfigManager", _OPEN_URLS_WARNING))
+    for key, row in rows().items():
+        # The launcher reports vmargs itself; use_native_io=true is what there is.
+        if row.jvm and key in given and key != "vmargs" and reading.values[key] is not True:
+            message = f"{key} has no effect: there is no JVM ({given[key].source})"
+            reading.notices.append(Notice("INFO", "util.ConfigManager", message))

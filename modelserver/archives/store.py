@@ -1,0 +1,157 @@
+"""The model store: finds or fetches what a url means and opens it as an `Archive`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelserver.archives.archive import Archive
+from modelserver.archives.download import Downloads
+from modelserver.archives.manifest import Manifest, check_runtime, read_manifest
+from modelserver.archives.model_config import read_config
+from modelserver.archives.model_directory import ModelDirectory, extract, link
+from modelserver.archives.naming import check_model_name, is_remote, local_file_name
+from modelserver.errors import ConfigurationError, InvalidModel, ModelError, ModelNotFound
+
+_GUARDED = re.compile("(https?|file)://", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wishes:
+    """What the caller says about the model; "" where it says nothing."""
+
+    model_name: str
+    handler: str
+    runtime: str
+    default_handler: str
+    default_name: str
+
+
+class ArchiveStore:
+    """Opens archives by url. Safe to use from several threads at once.
+
+    `temp_dir` gets a folder `models` with one directory per opened archive. `allowed_urls` are regular expressions: one
+    of them must match a remote url as a whole, whatever its case.
+    """
+
+    def __init__(self, model_store: Path | None, temp_dir: Path, allowed_urls: Sequence[str]) -> None:
+        self.model_store = model_store
+        self.models = temp_dir.absolute() / "models"
+        self._allowed = [_compile(pattern) for pattern in allowed_urls]
+        self._downloads = None if model_store is None else Downloads(model_store)
+
+    def open(
+        self,
+        url: str,
+        *,
+        model_name: str | None = None,
+        handler: str | None = None,
+        runtime: str | None = None,
+        default_handler: str | None = None,
+        default_name: str | None = None,
+    ) -> Archive:
+        """Find, fetch, unpack and check a model; blocks. After an error nothing of it is left on disk.
+
+        Name, handler and runtime beat what the manifest says, the defaults yield to it; "" counts as not given.
+        Raises BadRequest, ModelNotFound, DownloadFailed, InvalidModel, ModelError, InternalError.
+        """
+        wishes = _Wishes(
+            model_name=model_name or "",
+            handler=handler or "",
+            runtime=runtime or "",
+            default_handler=default_handler or "",
+            default_name=default_name or "",
+        )
+        check_model_name(wishes.model_name)
+        if wishes.runtime:
+            check_runtime(wishes.runtime)
+        with ExitStack() as undo:
+            downloaded, source = self._find(url)
+            if downloaded is not None:
+                undo.callback(downloaded.unlink, missing_ok=True)
+            location = (link if source.is_dir() else extract)(source, self.models, url)
+            undo.callback(location.remove)
+            archive = _describe(url, location, downloaded, wishes)
+            undo.pop_all()
+        return archive
+
+    def _find(self, url: str) -> tuple[Path | None, Path]:
+        """(file this call downloaded, file or directory to open)."""
+        if self.model_store is None or self._downloads is None:
+            raise ModelNotFound("Model store has not been configured.")
+        if not url:
+            raise ModelNotFound("empty url")
+        if ".." in url:
+            raise ModelNotFound(f"Relative path is not allowed in url: {url}")
+        # A pattern as wide as `.*` must not turn names in the store into downloads.
+        if is_remote(url) and any(pattern.fullmatch(url) for pattern in self._allowed):
+            downloaded = self._downloads.fetch(url)
+            return downloaded, downloaded
+        if _GUARDED.match(url):
+            raise ModelNotFound(f"Given URL {url} does not match any allowed URL(s)")
+        return None, _find_local(url, self.model_store)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise ConfigurationError(f"allowed_urls: {pattern!r} is not a regular expression: {error}") from error
+
+
+def _find_local(url: str, model_store: Path) -> Path:
+    not_found = ModelNotFound(f"Model not found at: {url}")
+    name = local_file_name(url)
+    if not name:
+        raise not_found
+    named = model_store / name
+    try:
+        if named.is_file():
+            return named
+        for directory in (Path(url), named):
+            if directory.is_dir():
+                return directory
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise not_found from error
+    raise not_found
+
+
+def _describe(url: str, location: ModelDirectory, downloaded: Path | None, wishes: _Wishes) -> Archive:
+    manifest = read_manifest(location.path)
+    stated = manifest or Manifest()
+    handler = wishes.handler or stated.handler or wishes.default_handler
+    if manifest is None and not handler and location.path.is_symlink():
+        raise InvalidModel(f"Handler is not defined, and there is no manifest in the model directory: {url}")
+    config, config_error = read_config(location.path, stated.config_file)
+    return Archive(
+        url=url,
+        model_name=_name(stated, wishes),
+        version=stated.model_version,
+        handler=handler,
+        runtime=_runtime(stated, wishes),
+        location=location,
+        manifest=manifest,
+        config=config,
+        config_error=config_error,
+        downloaded=downloaded,
+    )
+
+
+def _name(manifest: Manifest, wishes: _Wishes) -> str:
+    name = wishes.model_name or manifest.model_name or wishes.default_name
+    if not name:
+        raise InvalidModel("Model name is not defined.")
+    check_model_name(name)
+    return name
+
+
+def _runtime(manifest: Manifest, wishes: _Wishes) -> str:
+    runtime = wishes.runtime or manifest.runtime
+    if runtime is None:
+        raise InvalidModel("Runtime is not defined or invalid.")
+    if runtime == "LSP":
+        raise ModelError(f"Unsupported runtime: {runtime}")
+    return runtime

@@ -13,7 +13,7 @@ from modelserver.engine.registry import Registry
 from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
 from modelserver.engine.slot import WorkerSlot
 from modelserver.engine.version import ModelVersion
-from modelserver.errors import BadRequest, Certificate, InternalError, RequestTimeout, WorkerError
+from modelserver.errors import BadRequest, Certificate, InternalError, RequestTimeout, ServerError, WorkerError
 from modelserver.settings.table import Settings
 
 
@@ -63,15 +63,7 @@ class Engine:
 
     async def register(self, registration: Registration) -> Registered:
         """Open the archive, register the version, start its workers. On failure nothing stays registered."""
-        archive = await asyncio.to_thread(
-            self._store.open,
-            registration.url,
-            model_name=registration.model_name,
-            handler=registration.handler,
-            runtime=registration.runtime,
-            default_handler=self._settings.default_service_handler,
-            default_name=registration.default_name,
-        )
+        archive = await self._open(registration)
         try:
             version = self._admit(archive, registration)
         except BaseException:
@@ -83,6 +75,29 @@ class Engine:
         return Registered(
             version.name, version.version, len(slots), pending=bool(slots) and not registration.synchronous
         )
+
+    async def _open(self, registration: Registration) -> Archive:
+        """Open the archive in a thread; one that nobody waits for any more is discarded when it is there."""
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(
+                self._store.open,
+                registration.url,
+                model_name=registration.model_name,
+                handler=registration.handler,
+                runtime=registration.runtime,
+                default_handler=self._settings.default_service_handler,
+                default_name=registration.default_name,
+            )
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_discard_opened)
+            raise
+        except ServerError as error:
+            if error.__cause__ is not None:
+                self._events.log("ERROR", "archive.model.ModelArchive", f"{registration.url}: {error.__cause__}")
+            raise
 
     def _admit(self, archive: Archive, registration: Registration) -> ModelVersion:
         """Make the version and enter it in the registry."""
@@ -197,6 +212,11 @@ async def _first_failure(slots: list[WorkerSlot]) -> Certificate | None:
         if (certificate := await outcome) is not None:
             return certificate
     return None
+
+
+def _discard_opened(opening: asyncio.Future[Archive]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        _discard(opening.result())
 
 
 def _discard(archive: Archive) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from modelserver.archives.archive import Archive
@@ -67,12 +68,12 @@ class ModelVersion:
 
     def _send(self, send: Send) -> None:
         slot = self._slot(send.worker)
-        now = self._loop.time()
+        sent = time.monotonic()  # finer than the loop's clock, which stands still within a turn
         for job in send.jobs:
-            job.sent = now
+            job.sent = sent
             job.worker = slot.name
         slot.send(Batch(send.batch, send.jobs[0].kind, [job.request for job in send.jobs]))
-        self._expect_reply(slot, now)
+        self._expect_reply(slot, self._loop.time())
 
     def slot_answered(self, slot: WorkerSlot, frame: Replies | Chunk) -> None:
         """A frame for a batch arrived."""
@@ -88,26 +89,27 @@ class ModelVersion:
         slot.reply_due = 0.0
         actions = self.scheduler.reply(slot.id, frame.batch, now)
         ids = [job.request.id for job in jobs]
-        self._events.batch_done(slot.name, self.name, ids, jobs[0].sent, now, frame.metrics, frame.code == 200)
-        self._settle(jobs, frame, now)
+        replied = time.monotonic()
+        self._events.batch_done(slot.name, self.name, ids, jobs[0].sent, replied, frame.metrics, frame.code == 200)
+        self._settle(jobs, frame, replied)
         if actions:
             self._act(actions)
         self._after_work(slot)
 
-    def _settle(self, jobs: list[Job], frame: Replies, now: float) -> None:
+    def _settle(self, jobs: list[Job], frame: Replies, replied: float) -> None:
         """Resolve the jobs of an answered batch."""
         if frame.code != 200:
             certificate = None
             if frame.failure is not None and frame.failure.cause:
                 certificate = Certificate(Cause(frame.failure.cause), frame.failure.detail, frame.failure.traceback)
             for job in jobs:
-                job.replied = now
+                job.replied = replied
                 _fail(job, WorkerError(frame.code, frame.message, certificate=certificate))
             return
         self._failures = 0
         for reply in frame.replies:
             job = jobs[reply.index]
-            job.replied = now
+            job.replied = replied
             assert job.reply is not None
             if job.chunks is not None:
                 if not job.cancelled:
@@ -209,7 +211,8 @@ class ModelVersion:
             _fail(job, WorkerError(certificate.cause.http_status, "Worker died.", certificate=certificate))
         if lost.failed:
             ids = [job.request.id for job in lost.failed]
-            self._events.batch_done(slot.name, self.name, ids, lost.failed[0].sent, now, (), False)
+            sent, replied = lost.failed[0].sent, time.monotonic()
+            self._events.batch_done(slot.name, self.name, ids, sent, replied, (), False)
         self._act(lost.actions)
         self._reconsider()
         if self.slots and not self._open:

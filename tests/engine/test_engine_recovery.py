@@ -10,7 +10,8 @@ from modelserver.engine.recovery import DELAYS, Recovery
 
 def attempts(recovery: Recovery, *, had_loaded: bool) -> list[float]:
     """Moments of the attempts of one episode whose every attempt fails at once."""
-    now, moments = 0.0, []
+    now = 0.0
+    moments: list[float] = []
     while (delay := recovery.stopped(now, had_loaded=had_loaded and not moments, permanent=False)) is not None:
         now += delay
         moments.append(now)

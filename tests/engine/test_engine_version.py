@@ -247,10 +247,10 @@ async def test_jobs_wait_for_a_worker_that_still_loads(scene: Scene) -> None:
 
 @scenario()
 async def test_without_workers_there_is_no_service(scene: Scene) -> None:
-    with pytest.raises(ServiceUnavailable, match='^Model "m" has no worker to serve inference request') as raised:
+    with pytest.raises(ServiceUnavailable, match=r'^Model "m" has no worker to serve inference request') as raised:
         scene.submit()
     assert raised.value.message.endswith("or exceeds maxSequenceJobQueueSize")
-    with pytest.raises(ServiceUnavailable, match='^Model "m" Version 1.0" has no worker'):
+    with pytest.raises(ServiceUnavailable, match=r'^Model "m" Version 1.0" has no worker'):
         scene.submit("1.0")
 
 

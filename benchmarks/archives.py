@@ -1,0 +1,32 @@
+"""The archives that every server gets: the same files for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_archiver import ModelArchiver, ModelArchiverConfig
+
+from benchmarks.plan import Handler
+
+
+class Archives:
+    """A model store that is filled as archives are asked for."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        store.mkdir(parents=True, exist_ok=True)
+        self._packed: dict[str, Path] = {}
+
+    def of(self, handler: Handler) -> Path:
+        """The archive of a handler, packed on the first call."""
+        if handler.name not in self._packed:
+            config = ModelArchiverConfig(
+                model_name=handler.name,
+                handler=str(handler.source),
+                version="1.0",
+                export_path=str(self.store),
+                force=True,
+            )
+            ModelArchiver.generate_model_archive(config)
+            self._packed[handler.name] = self.store / f"{handler.name}.mar"
+        return self._packed[handler.name]

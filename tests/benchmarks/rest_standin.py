@@ -1,0 +1,93 @@
+"""A server with just enough of TorchServe's command line and REST interface to be measured. Its workers only sleep."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+WORKER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+
+
+class State:
+    """Workers by model; a dead one is replaced after one request has failed for it."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.workers: dict[str, list[subprocess.Popen[bytes]]] = {}
+        self.lock = threading.Lock()
+
+    def scale(self, model: str, count: int) -> None:
+        workers = self.workers.setdefault(model, [])
+        workers += [subprocess.Popen(WORKER) for _ in range(count - len(workers))]
+
+    def replace_dead(self, model: str) -> bool:
+        """Whether there were any."""
+        workers = self.workers[model]
+        alive = [worker for worker in workers if worker.poll() is None]
+        self.workers[model] = alive
+        self.scale(model, len(workers))
+        return len(alive) < len(workers)
+
+
+class Handler(BaseHTTPRequestHandler):
+    state: State
+
+    def respond(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        self.rfile.read(length)
+        with self.state.lock:
+            status, body = self.route()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = respond
+
+    def route(self) -> tuple[int, bytes]:
+        target = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(target.query).items()}
+        match self.command, target.path.strip("/").split("/"):
+            case "GET", ["ping"]:
+                return 200, b"{}"
+            case "POST", ["models"] if query["synchronous"] == "true" and (self.state.store / query["url"]).exists():
+                self.state.scale(query["model_name"], int(query["initial_workers"]))
+                return 200, b"{}"
+            case "PUT", ["models", model] if (
+                query["synchronous"] == "true" and query["min_worker"] == query["max_worker"]
+            ):
+                self.state.scale(model, int(query["min_worker"]))
+                return 200, b"{}"
+            case "GET", ["models", model] if model in self.state.workers:
+                workers = [{"pid": worker.pid, "status": "READY"} for worker in self.state.workers[model]]
+                return 200, json.dumps([{"modelName": model, "workers": workers}]).encode()
+            case "POST", ["predictions", model]:
+                return (503, b"{}") if self.state.replace_dead(model) else (200, b"ok")
+        return 404, b"no such route"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Quiet."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for flag in ("--start", "--foreground", "--ncs", "--disable-token-auth", "--enable-model-api"):
+        parser.add_argument(flag, action="store_true", required=True)
+    parser.add_argument("--model-store", type=Path, required=True)
+    parser.add_argument("--ts-config", type=Path, required=True)
+    options = parser.parse_args()
+    settings = dict(line.split("=", 1) for line in options.ts_config.read_text().splitlines())
+    Handler.state = State(options.model_store)
+    for key in ("inference_address", "management_address"):
+        server = ThreadingHTTPServer(("127.0.0.1", urlsplit(settings[key]).port or 0), Handler)
+        threading.Thread(target=server.serve_forever).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A request body as the list of parts that the worker turns into a row."""
+
+from __future__ import annotations
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from modelserver.errors import BadRequest
+from modelserver.rest.url import unescape
+from modelserver.wire.frames import Part
+
+_FORM = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
+_MAX_PARTS = 1000  # a part costs far more memory than the two bytes it may take in the body
+_MAX_PART_HEADERS = 32
+_MAX_PART_HEADER = 16 << 10  # bytes
+
+
+def media_type(content_type: bytes) -> str:
+    """A content type without its parameters, spelled as sent."""
+    return content_type.partition(b";")[0].strip().decode("latin-1")
+
+
+def parts_of(content_type: bytes, body: bytes) -> list[Part]:
+    """The parts of a body, in order. Raises BadRequest for a form or multipart body that cannot be read."""
+    if not content_type:
+        return [Part("body", "", body)]
+    mime = media_type(content_type)
+    kind = mime.lower()
+    if kind == _FORM:
+        return _form_fields(body)
+    if kind == _MULTIPART and (boundary := parse_options_header(content_type)[1].get(b"boundary")):
+        return _multipart_parts(boundary, body)
+    return [Part("body", mime, body)]
+
+
+def _form_fields(body: bytes) -> list[Part]:
+    _check_count(body.count(b"&") + 1)
+    fields = []
+    for field in body.split(b"&"):
+        if field:
+            name, _, value = field.replace(b"+", b" ").partition(b"=")
+            fields.append(Part(unescape(name).decode("utf-8", "replace"), "", unescape(value)))
+    return fields
+
+
+def _multipart_parts(boundary: bytes, body: bytes) -> list[Part]:
+    start = body.find(b"--" + boundary)
+    if start < 0:
+        return []
+    collector = _Collector()
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": collector.begin,
+                "on_header_field": collector.header_name,
+                "on_header_value": collector.header_value,
+                "on_part_data": collector.data,
+                "on_part_end": collector.end,
+            },
+            max_header_count=_MAX_PART_HEADERS,
+            max_header_size=_MAX_PART_HEADER,
+        )
+        parser.write(body[start:])
+    except FormParserError as error:
+        raise BadRequest(f"Invalid multipart body: {error}") from error
+    if collector.unfinished:
+        raise BadRequest("Invalid multipart body: the last part has no end")
+    return collector.parts
+
+
+class _Collector:
+    """Gathers the parser's callbacks into parts."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.unfinished = False
+        self._headers: dict[bytes, bytes] = {}
+        self._header = b""
+        self._value = bytearray()
+
+    def begin(self) -> None:
+        _check_count(len(self.parts) + 1)
+        self.unfinished = True
+        self._headers = {}
+        self._value = bytearray()
+
+    def header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header = data[start:end].lower()
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._headers[self._header] = data[start:end]
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        self._value += memoryview(data)[start:end]
+
+    def end(self) -> None:
+        self.unfinished = False
+        disposition = self._headers.get(b"content-disposition", b"")
+        options = parse_options_header(disposition)[1]
+        if (name := options.get(b"name")) is None:
+            raise BadRequest("Invalid multipart body: a part has no name")
+        mime = ""
+        if b"filename" in options or b"filename*" in disposition.lower():  # only files are decoded by their type
+            mime = media_type(self._headers.get(b"content-type", b"application/octet-stream"))
+        self.parts.append(Part(name.decode("utf-8", "replace"), mime, bytes(self._value)))
+
+
+def _check_count(count: int) -> None:
+    if count > _MAX_PARTS:
+        raise BadRequest(f"Request body has more than {_MAX_PARTS} fields.")

@@ -1,0 +1,83 @@
+"""The JSON of `GET /models/{model}`, and the call that asks the handler for its part of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modelserver.engine.job import Job
+from modelserver.engine.requests import VersionStatus, WorkerStatus
+from modelserver.rest.call import Call
+from modelserver.rest.ports import Engine
+from modelserver.rest.replies import reply_to, request_headers
+from modelserver.wire.frames import DESCRIBE, Reply, Request
+
+
+def describe_version(version: VersionStatus) -> dict[str, Any]:
+    """One element of the answer; members that are None are not written."""
+    return {
+        "modelName": version.model_name,
+        "modelVersion": version.model_version,
+        "modelUrl": version.model_url,
+        "runtime": version.runtime,
+        "minWorkers": version.min_workers,
+        "maxWorkers": version.max_workers,
+        "batchSize": version.batch_size,
+        "maxBatchDelay": version.max_batch_delay,
+        "responseTimeout": version.response_timeout,
+        "startupTimeout": version.startup_timeout,
+        "maxRetryTimeoutInSec": version.max_retry_timeout_in_sec,
+        "clientTimeoutInMills": version.client_timeout_in_mills,
+        "parallelType": version.parallel_type,
+        "parallelLevel": version.parallel_level,
+        "deviceType": version.device_type,
+        "deviceIds": list(version.device_ids) if version.device_ids is not None else None,
+        "continuousBatching": version.continuous_batching,
+        "useJobTicket": version.use_job_ticket,
+        "useVenv": version.use_venv,
+        "stateful": version.stateful,
+        "sequenceMaxIdleMSec": version.sequence_max_idle_msec,
+        "sequenceTimeoutMSec": version.sequence_timeout_msec,
+        "maxNumSequence": version.max_num_sequence,
+        "maxSequenceJobQueueSize": version.max_sequence_job_queue_size,
+        "loadedAtStartup": version.loaded_at_startup,
+        "workers": [_describe_worker(worker) for worker in version.workers],
+        "jobQueueStatus": {
+            "remainingCapacity": version.queue_remaining,
+            "pendingRequests": version.queue_pending,
+        },
+    }
+
+
+def _describe_worker(worker: WorkerStatus) -> dict[str, Any]:
+    members: dict[str, Any] = {
+        "id": worker.id,
+        "startTime": worker.started.strftime("%Y-%m-%dT%H:%M:%S.") + f"{worker.started.microsecond // 1000:03}Z",
+        "status": "READY" if worker.ready else "UNLOADING",
+        "memoryUsage": worker.memory,
+        "pid": worker.pid,
+        "gpu": worker.gpu is not None,
+        "gpuUsage": "N/A" if worker.gpu is None else "failed to obtained gpu usage",
+    }
+    if not worker.ready:
+        members["cause"] = worker.certificate.as_json() if worker.certificate is not None else None
+        members["nextRetryInSec"] = round(worker.next_retry, 1) if worker.next_retry is not None else None
+    return members
+
+
+async def ask_handler(call: Call, engine: Engine, model: str, version: str | None) -> Reply | None:
+    """The handler's answer to a describe call; None once the client has left."""
+    request = Request(call.request_id, [], request_headers(call.exchange), {"describe": "True"})
+    label = "default" if version is None else version
+    return await reply_to(call, engine, Job(request, model, label, call.exchange.received, DESCRIBE), version)
+
+
+def customized_metadata(body: bytes) -> dict[str, Any] | None:
+    """The handler's answer as `customizedMetadata`: None (left out) if empty, {} unless it is a JSON object."""
+    if not body:
+        return None
+    try:
+        metadata = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}

@@ -1,0 +1,69 @@
+"""What the endpoints need from others: an engine to ask and a record keeper to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from modelserver.engine.job import Job
+from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
+
+
+class Engine(Protocol):
+    """The part of `engine.Engine` that REST calls."""
+
+    def submit(self, job: Job, version: str | None) -> None:
+        """Queue a job for the named or default version and make `job.reply`."""
+
+    def cancel(self, job: Job) -> None:
+        """The client is gone: a pending `job.reply` is cancelled."""
+
+    def healthy(self) -> bool:
+        """Every model's default version has its minimum of healthy workers."""
+
+    def list_models(self) -> list[tuple[str, str]]:
+        """(name, url of the default version), sorted by name."""
+
+    def describe(self, model: str, version: str | None) -> list[VersionStatus]:
+        """The default version (None), one version, or every version (`all`)."""
+
+    async def register(self, registration: Registration) -> Registered:
+        """Register one model version."""
+
+    async def scale(self, model: str, version: str | None, minimum: int, maximum: int, *, synchronous: bool) -> Scaled:
+        """Change the number of workers."""
+
+    async def unregister(self, model: str, version: str | None) -> None:
+        """Remove a version."""
+
+    def set_default(self, model: str, version: str) -> None:
+        """Make a version the default."""
+
+
+class Telemetry(Protocol):
+    """The part of telemetry that REST calls."""
+
+    def request_done(
+        self,
+        remote: str,
+        method: str,
+        target: str,
+        version: str,
+        status: int,
+        received: float,
+        responded: float,
+        worker: str = "",
+        model: str = "",
+        label: str = "",
+        request_id: str = "",
+        sent: float = 0.0,
+        replied: float = 0.0,
+        ok: bool = False,
+    ) -> None:
+        """One response is over, or the client of an accepted job left (status 0). Times in seconds, monotonic clock."""
+
+    async def scrape(self, names: Sequence[str]) -> bytes:
+        """The exposition text; with names, only the samples named so."""
+
+    def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
+        """One server line."""

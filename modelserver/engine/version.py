@@ -208,7 +208,7 @@ class ModelVersion:
         now = self._loop.time()
         lost = self.scheduler.gone(slot.id, now, unread=unread)
         for job in lost.failed:
-            _fail(job, WorkerError(certificate.cause.http_status, "Worker died.", certificate=certificate))
+            _fail(job, _died(job, certificate))
         if lost.failed:
             ids = [job.request.id for job in lost.failed]
             sent, replied = lost.failed[0].sent, time.monotonic()
@@ -325,6 +325,12 @@ class ModelVersion:
             queue_remaining=max(0, self.scheduler.capacity - self.scheduler.waiting),
             queue_pending=self.scheduler.waiting,
         )
+
+
+def _died(job: Job, certificate: Certificate) -> WorkerError:
+    overdue = job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
+    message = "Failed to get customized model matadata." if overdue else "Worker died."  # spelt as clients know it
+    return WorkerError(certificate.cause.http_status, message, certificate=certificate)
 
 
 def _fail(job: Job, error: ServerError) -> None:

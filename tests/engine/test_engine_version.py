@@ -23,6 +23,7 @@ from modelserver.errors import Cause, Certificate, ServerError, ServiceUnavailab
 from modelserver.settings.model_options import Requested, resolve
 from modelserver.settings.table import Settings
 from modelserver.wire.frames import (
+    DESCRIBE,
     Batch,
     Cancel,
     Chunk,
@@ -313,6 +314,14 @@ async def test_an_overdue_reply_kills_the_worker_and_names_the_limit(scene: Scen
     assert error.certificate is not None and error.certificate.cause is Cause.RESPONSE_TIMEOUT
     assert worker.killed is not None
     assert "ERROR Number or consecutive unsuccessful inference 1" in scene.journal.lines
+
+
+@scenario(response_timeout=2)
+async def test_an_overdue_describe_has_its_own_words(scene: Scene) -> None:
+    await scene.grow(1)
+    job = Job(Request("d", [], [], {}), "m", "default", 0.0, DESCRIBE)
+    scene.version.submit(job)
+    assert (await error_of(job)).message == "Failed to get customized model matadata."
 
 
 @scenario(response_timeout=2)

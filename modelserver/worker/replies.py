@@ -1,0 +1,41 @@
+"""A handler's result as replies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from modelserver.wire.frames import Reply
+from modelserver.worker.batch_context import BatchContext
+from modelserver.worker.failures import ResultRejected
+from ts.protocol.encoding import BodyTooLarge, NotEncodable, encode_body, encode_head
+
+
+def check_result(result: Any, expected: int, model_name: str) -> None:
+    """Raises `ResultRejected` unless the result is a list with one element per request."""
+    if not isinstance(result, list):
+        log = f"model: {model_name}, Invalid return type: {type(result)}."
+        raise ResultRejected(503, "Invalid model predict output", log)
+    if len(result) != expected:
+        log = f"model: {model_name}, number of batch response mismatched, expect: {expected}, got: {len(result)}."
+        raise ResultRejected(503, "number of batch response mismatched", log)
+
+
+def encode_replies(result: list[Any], context: BatchContext, begun: Collection[int], limit: int) -> list[Reply]:
+    """One reply per element, with the status and headers that the handler set.
+
+    `begun` holds the positions of requests that got pieces before; `limit` is in bytes of one body. Raises
+    `ResultRejected`; `ValueError` or `TypeError` for a head that cannot be sent.
+    """
+    try:
+        bodies = [encode_body(element, limit) for element in result]
+    except NotEncodable as error:
+        raise ResultRejected(503, "Unsupported model output data type.", "Unable to serialize model output.") from error
+    except BodyTooLarge as error:
+        raise ResultRejected(500, "Worker died.", str(error)) from None
+    if not context.touched:
+        return [Reply(index, body, streamed=index in begun) for index, body in enumerate(bodies)]
+    heads = map(encode_head, context.request_processor or ())
+    return [
+        Reply(index, body, *head, index in begun) for index, (body, head) in enumerate(zip(bodies, heads, strict=True))
+    ]

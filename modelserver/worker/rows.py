@@ -1,0 +1,38 @@
+"""A request as the row that a handler receives."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from modelserver.wire.frames import Part, Request
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+def decoded_row(request: Request) -> Row:
+    """Parameter name to value: JSON as objects, text as str, all else (and what cannot be decoded) as bytearray."""
+    return {part.name: _decode(part) for part in request.parts}
+
+
+def raw_row(request: Request) -> Row:
+    """Parameter name to bytearray."""
+    return {part.name: bytearray(part.value) for part in request.parts}
+
+
+def _decode(part: Part) -> Any:
+    mime = part.mime
+    if mime == "application/json":
+        try:
+            return json.loads(part.value.decode())
+        except (ValueError, RecursionError):
+            logger.warning("Failed json decoding of input data. Forwarding encoded payload", exc_info=True)
+    elif mime.startswith("text"):
+        try:
+            return part.value.decode()
+        except UnicodeDecodeError:
+            logger.warning("Failed utf-8 decoding of input data. Forwarding encoded payload", exc_info=True)
+    return bytearray(part.value)

@@ -1,0 +1,107 @@
+"""One loaded model: takes batches, calls the handler, gives replies."""
+
+from __future__ import annotations
+
+import logging
+import os
+from time import perf_counter_ns
+from uuid import uuid4
+
+from modelserver.wire.frames import Batch, Dimensions, Failure, Load, Metric, Replies, Reply
+from modelserver.worker.batch_context import BatchContext
+from modelserver.worker.failures import IN_HANDLER, LoadFailed, Refusal, ResultRejected, failure_of, judge, traceback_of
+from modelserver.worker.handler import Handle
+from modelserver.worker.loading import load_handler, make_context, make_metrics
+from modelserver.worker.replies import check_result, encode_replies
+from modelserver.worker.rows import decoded_row, raw_row
+from modelserver.worker.updates import Updates
+from ts.channel import Channel
+from ts.metrics.metric_cache_abstract import MetricCacheAbstract
+from ts.service import PREDICTION_METRIC
+
+__all__ = ["Channel", "LoadFailed", "Service"]
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """A handler with its model, fed by the worker's loop."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        context: BatchContext,
+        metrics: MetricCacheAbstract,
+        updates: Updates,
+        max_response_size: int,
+    ) -> None:
+        self._handle = handle
+        self._context = context
+        self._metrics = metrics
+        self._updates = updates
+        self._limit = max_response_size  # bytes of one body
+        decode = os.environ.get("TS_DECODE_INPUT_REQUEST", "true").lower() == "true"
+        self._row = decoded_row if decode else raw_row
+        self._labels: Dimensions = [("ModelName", context.model_name), ("Level", "Model")]
+
+    @classmethod
+    def load(cls, frame: Load, channel: Channel) -> Service:
+        """Import the handler and load the model. Raises `LoadFailed`; SystemExit and KeyboardInterrupt pass."""
+        updates = Updates(channel)
+        metrics = make_metrics(frame, updates)
+        metrics.set_request_ids(str(uuid4()))  # metrics recorded while the model loads belong to this
+        context = make_context(frame, channel, metrics)
+        handle = load_handler(frame, context)
+        return cls(handle, context, metrics, updates, frame.max_response_size)
+
+    def handle(self, batch: Batch) -> Replies:
+        """Answer every request of a batch. No `Exception` passes, whatever the handler does."""
+        context = self._context
+        stream = context.enter(batch)
+        self._metrics.request_ids = context.request_ids
+        self._updates.hold()
+        started = perf_counter_ns()
+        elapsed = 0
+        try:
+            rows = list(map(self._row, batch.requests))
+            started = perf_counter_ns()
+            result = self._handle(rows, context)
+            elapsed = perf_counter_ns() - started
+            check_result(result, len(rows), context.model_name)
+            replies = encode_replies(result, context, stream.begun, self._limit)
+        except Exception as error:
+            return self._refuse(batch, error, elapsed or perf_counter_ns() - started)
+        finally:
+            context.leave()
+        updates = self._updates.release()
+        updates.append(self._prediction_time(batch, elapsed))
+        return Replies(batch.id, 200, "", replies, updates, elapsed)
+
+    def _prediction_time(self, batch: Batch, elapsed: int) -> Metric:
+        ids = ",".join([request.id for request in batch.requests])
+        return Metric(PREDICTION_METRIC, "Milliseconds", round(elapsed / 1e6, 2), self._labels, "GAUGE", ids)
+
+    def _refuse(self, batch: Batch, error: Exception, elapsed: int) -> Replies:
+        """The same answer for every request of the batch, and the reason in the model log."""
+        refusal, failure = _rejected(error) if isinstance(error, ResultRejected) else _raised(error)
+        updates = self._updates.release()
+        if refusal.code == 200:  # a PredictionException may say so
+            replies = [Reply(index, b"error") for index in range(len(batch.requests))]
+            return Replies(batch.id, 200, "", replies, updates, elapsed)
+        return Replies(batch.id, refusal.code, refusal.message, [], updates, elapsed, failure)
+
+
+def _rejected(error: ResultRejected) -> tuple[Refusal, Failure]:
+    """The handler returned, but not what can be sent."""
+    log, reason = str(error), error.__cause__
+    logger.error(log, exc_info=reason)
+    failure = Failure(IN_HANDLER, log, traceback_of(reason) if reason else "")
+    return Refusal(error.code, error.message, log), failure
+
+
+def _raised(error: Exception) -> tuple[Refusal, Failure]:
+    """The handler raised."""
+    refusal = judge(error)
+    failure = failure_of(refusal.cause, error)
+    logger.error("%s\n%s", refusal.log, failure.traceback.rstrip())
+    return refusal, failure

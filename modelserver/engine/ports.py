@@ -92,7 +92,7 @@ class Events(Protocol):
         metrics: Sequence[Metric],
         ok: bool,
     ) -> None:
-        """A worker answered a batch (or died with it: `ok` False). Times in seconds of the monotonic clock."""
+        """A worker answered a batch, successfully or not, or died with it (`replied` 0). Monotonic seconds."""
 
     def worker_loaded(self, worker: str, milliseconds: float) -> None:
         """A worker process has loaded its model, that long after its start."""

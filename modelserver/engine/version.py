@@ -211,8 +211,7 @@ class ModelVersion:
             _fail(job, _died(job, certificate))
         if lost.failed:
             ids = [job.request.id for job in lost.failed]
-            sent, replied = lost.failed[0].sent, time.monotonic()
-            self._events.batch_done(slot.name, self.name, ids, sent, replied, (), False)
+            self._events.batch_done(slot.name, self.name, ids, lost.failed[0].sent, 0.0, (), False)
         self._act(lost.actions)
         self._reconsider()
         if self.slots and not self._open:

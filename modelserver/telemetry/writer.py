@@ -1,0 +1,135 @@
+"""The writer thread: takes records from the ring, expands them onto a page, writes the page."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from modelserver.telemetry.batch_lines import PATIENCE, BatchLines
+from modelserver.telemetry.outlets import Outlets
+from modelserver.telemetry.records import (
+    Announcement,
+    BatchDone,
+    Flush,
+    Printed,
+    Record,
+    RequestDone,
+    Scrape,
+    ServerLine,
+    WorkerLoaded,
+    WorkerMetrics,
+)
+from modelserver.telemetry.request_lines import RequestLines
+from modelserver.telemetry.ring import Ring
+from modelserver.telemetry.scribe import Scribe
+from modelserver.telemetry.worker_lines import WorkerLines
+
+INTERVAL: Final = 0.03  # seconds between two drains under load
+CHUNK: Final = 128  # records expanded in one go, in about a millisecond; then the event loop may have the interpreter
+# Seconds between chunks, for the event loop; a sleep of zero would take the interpreter back before it has woken.
+PAUSE: Final = 0.00005
+PAGE: Final = 16  # chunks written at once: each write gives the interpreter away and has to win it back
+LIMIT: Final = 5.0  # seconds that flushing and stopping wait for a disk that hangs
+
+
+class Writer:
+    """Owns page, metrics and sinks; all of them are used in its thread alone."""
+
+    def __init__(self, ring: Ring, scribe: Scribe, outlets: Outlets) -> None:
+        self._ring = ring
+        self._scribe = scribe
+        self._outlets = outlets
+        self._batches = BatchLines(scribe)
+        self._requests = RequestLines(scribe)
+        workers = WorkerLines(scribe)
+        self._handlers: dict[type[Record], Callable[[Any], None]] = {
+            RequestDone: self._request,
+            BatchDone: self._batches.write,
+            ServerLine: scribe.server_line,
+            Printed: workers.printed,
+            WorkerLoaded: workers.loaded,
+            WorkerMetrics: workers.metrics,
+            Announcement: self._announce,
+            Scrape: self._scrape,
+            Flush: self._flush,
+        }
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def stopped(self) -> bool:
+        """True once records find nobody who writes them."""
+        return self._stopping
+
+    def flush(self) -> None:
+        """Return when everything recorded so far is written."""
+        written = threading.Event()
+        self._ring.put(Flush(written))
+        if self._thread.is_alive():
+            written.wait(LIMIT)
+
+    def stop(self) -> None:
+        """Write everything, end the thread and close the sinks."""
+        self.flush()
+        self._stopping = True
+        self._ring.put(Flush(threading.Event()))
+        self._thread.join(LIMIT)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._ring.rest(INTERVAL, idle=not self._batches.waiting)
+            self._drain()
+        self._drain()
+        self._outlets.close()
+
+    def _drain(self) -> None:
+        self._scribe.clock.resync()
+        for chunk in itertools.count(1):
+            records = self._ring.take(CHUNK)
+            if not records:
+                break
+            for record in records:
+                self._expand(record)
+            if chunk % PAGE == 0:
+                self._outlets.write(self._scribe.page)
+            elif len(records) >= CHUNK:
+                time.sleep(PAUSE)
+        self._batches.release(self._scribe.clock.monotonic() - PATIENCE)
+        if dropped := self._ring.take_dropped():
+            text = f"{dropped} events came faster than they could be written: their lines and metrics are missing."
+            self._scribe.complain("WARN", "telemetry", text)
+        self._outlets.write(self._scribe.page)
+
+    def _expand(self, record: Record) -> None:
+        try:
+            self._handlers[type(record)](record)
+        except Exception as error:
+            # Whatever one record holds, the next ones must be written.
+            text = f"A {type(record).__name__} record could not be written: {error!r}"
+            self._scribe.complain("ERROR", "telemetry", text)
+
+    def _request(self, record: RequestDone) -> None:
+        self._requests.write(record)
+        self._batches.request_written(record.request_id)
+
+    def _announce(self, record: Announcement) -> None:
+        self._outlets.write(self._scribe.page)
+        self._outlets.announce(record.line)
+
+    def _scrape(self, record: Scrape) -> None:
+        text = self._scribe.catalogue.render(record.names).encode("utf-8", "backslashreplace")
+        with contextlib.suppress(RuntimeError):  # the loop has stopped: nobody waits any more
+            record.loop.call_soon_threadsafe(record.resolve, text)
+
+    def _flush(self, record: Flush) -> None:
+        self._batches.release(float("inf"))
+        self._outlets.write(self._scribe.page)
+        record.written.set()

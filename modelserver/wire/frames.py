@@ -6,7 +6,8 @@ ever added at the end of a struct, with a default, so that frontend and worker m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -151,6 +152,8 @@ _encode_payload = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode
 _decode_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
 
+_read_length = struct.Struct("<I").unpack_from
+
 _T = TypeVar("_T")
 
 
@@ -167,32 +170,37 @@ class FrameTooLarge(ValueError):
 class _Reader(Generic[_T]):
     """Cuts a byte stream into frames; feed it whatever arrived, iterate what is complete."""
 
+    _decode: Callable[[memoryview], _T]
+
     def __init__(self, limit: int) -> None:
         self.limit = limit  # bytes of one payload
-        self._buffer = bytearray()
-
-    def _decode(self, payload: memoryview) -> _T:
-        raise NotImplementedError
+        self._buffer = bytearray()  # the beginning of an incomplete frame
 
     def feed(self, data: bytes) -> Iterator[_T]:
         """Yields every frame completed by `data`. Raises `FrameTooLarge` or `msgspec.MsgspecError` on garbage."""
         buffer = self._buffer
-        buffer += data
-        start = 0
+        source: bytes | bytearray = data  # mostly whole frames: they are decoded where they lie
+        if buffer:
+            buffer += data
+            source = buffer
+        start, size = 0, len(source)
         try:
-            while len(buffer) - start >= 4:
-                length = int.from_bytes(buffer[start : start + 4], "little")
+            while size - start >= 4:
+                (length,) = _read_length(source, start)
                 if length > self.limit:
                     raise FrameTooLarge(f"frame of {length} bytes exceeds the limit of {self.limit}")
                 end = start + 4 + length
-                if len(buffer) < end:
+                if size < end:
                     break
-                with memoryview(buffer) as view, view[start + 4 : end] as payload:
-                    frame = self._decode(payload)
+                # No name holds the view: it is gone before the buffer is resized. (Two `with` cost 0.2 us a frame.)
+                frame = self._decode(memoryview(source)[start + 4 : end])
                 start = end
                 yield frame
         finally:
-            del buffer[:start]
+            if source is buffer:
+                del buffer[:start]
+            elif start < size:
+                buffer += memoryview(data)[start:]
 
     @property
     def partial(self) -> bool:
@@ -203,12 +211,10 @@ class _Reader(Generic[_T]):
 class FromWorkerReader(_Reader[FromWorker]):
     """The frontend's side of a link."""
 
-    def _decode(self, payload: memoryview) -> FromWorker:
-        return _decode_from_worker(payload)
+    _decode = staticmethod(_decode_from_worker)
 
 
 class ToWorkerReader(_Reader[ToWorker]):
     """The worker's side of a link."""
 
-    def _decode(self, payload: memoryview) -> ToWorker:
-        return _decode_to_worker(payload)
+    _decode = staticmethod(_decode_to_worker)

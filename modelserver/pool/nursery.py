@@ -1,0 +1,218 @@
+"""The frontend's handle on the nursery: start it, give it orders, hear what became of them, replace it when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from modelserver.pool.orphans import Exit, adopt_orphans, bury
+from modelserver.wire import control as wire
+from modelserver.wire.control import Exited, Kill, Ready, Spawn, Spawned
+
+_ENTRY = Path(__file__).parent.parent / "worker" / "__main__.py"
+_CLOSE_PATIENCE = 5.0  # seconds for the nursery to end its workers and itself
+_RETRY_DELAY = 1.0  # seconds before the next attempt, after one that did not get ready
+
+Key = tuple[int, int, int]  # slot, generation, rank
+
+
+class Child(Protocol):
+    """Who is told about a worker process: `spawned` and later `exited`, or `spawn_failed`."""
+
+    def spawned(self, pid: int, command: list[str], why: str) -> None:
+        """The process exists; `why` says why it was exec'd, "" if it was forked."""
+
+    def spawn_failed(self, reason: str) -> None:
+        """There will be no process."""
+
+    def exited(self, end: Exit | None, *, orphaned: bool = False) -> None:
+        """The process is dead, with its nursery if `orphaned`; None if nobody could reap it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Packet:
+    payload: bytes
+    descriptors: tuple[int, ...] = ()
+    key: Key | None = None  # of a spawn
+
+    def close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+class Nursery:
+    """Orders may be given at any time; they wait while a nursery is being started or replaced."""
+
+    def __init__(self, environ: Mapping[str, str], python: str = sys.executable) -> None:
+        self.environ = dict(environ)
+        self.ready: Ready | None = None  # what the nursery said once it had imported what it shares
+        self._python = python
+        self._outbox: deque[_Packet] = deque()
+        self._awaited: dict[Key, Child] = {}  # ordered
+        self._alive: dict[int, Child] = {}  # by pid
+        self._closing = False
+        self._revival: asyncio.Task[None] | None = None
+        self._process, self._control = self._start()
+
+    @classmethod
+    def launch(cls, environ: Mapping[str, str]) -> Nursery:
+        """Start the nursery. For the time before the event loop, threads and `import grpc`."""
+        adopt_orphans()
+        return cls(environ)
+
+    @property
+    def pid(self) -> int:
+        """Of the nursery that runs now."""
+        return self._process.pid
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to talk to the nursery."""
+        self._loop = loop
+        loop.add_reader(self._control, self._read)
+        self._flush()
+
+    def spawn(self, order: Spawn, stdout: int, stderr: int, child: Child) -> None:
+        """Order a worker process; takes over the two descriptors. Raises ValueError if the order cannot be sent."""
+        key = (order.slot, order.generation, order.rank)
+        packet = _Packet(_encode(order), (stdout, stderr), key)
+        self._awaited[key] = child
+        self._post(packet)
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL the process group of a worker."""
+        if pid in self._alive:
+            self._post(_Packet(wire.encode(Kill(pid, signal.SIGKILL))))
+
+    async def close(self) -> None:
+        """End the nursery with everything it has started."""
+        self._closing = True
+        if self._revival is not None:
+            await asyncio.wait([self._revival])
+        self._disconnect()
+        await self._loop.run_in_executor(None, self._end_process)
+        self._bereave("the server stops", {})
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            command = [self._python, "-P", str(_ENTRY), "nursery", str(theirs.fileno())]
+            process = subprocess.Popen(
+                command,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return process, ours
+
+    def _end_process(self) -> None:
+        try:
+            self._process.wait(_CLOSE_PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        bury(self._process, list(self._alive))
+
+    def _post(self, packet: _Packet) -> None:
+        self._outbox.append(packet)
+        if self._revival is None and len(self._outbox) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what the socket takes; the rest follows when the nursery has read."""
+        try:
+            while self._outbox:
+                packet = self._outbox[0]
+                socket.send_fds(self._control, [packet.payload], packet.descriptors)
+                packet.close()
+                self._outbox.popleft()
+        except BlockingIOError:
+            self._loop.add_writer(self._control, self._flush)
+            return
+        except ConnectionError:
+            pass  # its death shows at the next read
+        self._loop.remove_writer(self._control)
+
+    def _read(self) -> None:
+        """Take in one report."""
+        try:
+            packet = self._control.recv(wire.PACKET_LIMIT)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            packet = b""  # it died with orders unread
+        if packet:
+            self._heard(wire.decode_from_nursery(packet))
+        else:
+            self._disconnect()
+            self._revival = self._loop.create_task(self._revive())
+
+    def _heard(self, event: wire.FromNursery) -> None:
+        if isinstance(event, Exited):
+            if child := self._alive.pop(event.pid, None):
+                child.exited(Exit(event.status, event.max_rss))
+        elif isinstance(event, Ready):
+            self.ready = event
+        elif child := self._awaited.pop((event.slot, event.generation, event.rank), None):
+            if isinstance(event, Spawned):
+                self._alive[event.pid] = child
+                child.spawned(event.pid, event.command, event.why)
+            else:
+                child.spawn_failed(event.reason)
+
+    def _disconnect(self) -> None:
+        self._loop.remove_reader(self._control)
+        self._loop.remove_writer(self._control)
+        self._control.close()
+
+    async def _revive(self) -> None:
+        """Bury the dead nursery with its workers, and start another one."""
+        was_ready = self.ready is not None
+        self.ready = None
+        exits = await self._loop.run_in_executor(None, bury, self._process, list(self._alive))
+        self._bereave("the nursery died", exits, keep_unsent=was_ready)
+        started = False
+        while not (started or self._closing):
+            if not was_ready:
+                await asyncio.sleep(_RETRY_DELAY)
+            try:
+                self._process, self._control = await self._loop.run_in_executor(None, self._start)
+                started = True
+            except OSError:
+                was_ready = False  # no processes or descriptors left: try again later
+        self._revival = None
+        if started:
+            self.attach(self._loop)
+
+    def _bereave(self, reason: str, exits: Mapping[int, Exit], keep_unsent: bool = False) -> None:
+        """Tell everybody who waits for a process, or has one, that it is gone; unsent orders may stay."""
+        outbox, self._outbox = self._outbox, deque[_Packet]()
+        awaited, self._awaited = self._awaited, {}
+        alive, self._alive = self._alive, {}
+        for packet in outbox:
+            if keep_unsent and packet.key in awaited:
+                self._outbox.append(packet)
+                self._awaited[packet.key] = awaited.pop(packet.key)
+            else:
+                packet.close()
+        for child in awaited.values():
+            child.spawn_failed(reason)
+        for pid, child in alive.items():
+            child.exited(exits.get(pid), orphaned=True)
+
+
+def _encode(order: Spawn) -> bytes:
+    """Raises ValueError for text that is not Unicode, and for an order that does not fit into one packet."""
+    payload = wire.encode(order)
+    if len(payload) > wire.PACKET_LIMIT // 2:
+        raise ValueError(f"order of {len(payload)} bytes does not fit into a packet")
+    return payload

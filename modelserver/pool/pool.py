@@ -1,0 +1,96 @@
+"""Makes worker processes for the engine, and leaves none behind."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from modelserver.pool.contract import Owner, Spec
+from modelserver.pool.link import Peer
+from modelserver.pool.listener import HELLO_TIMEOUT, Listener
+from modelserver.pool.nursery import Nursery
+from modelserver.pool.worker import Patience, Worker
+from modelserver.wire.control import Spawn
+from modelserver.wire.frames import Hello
+
+_CLOSE_PATIENCE = 5.0  # seconds for killed workers to be gone
+
+
+class Pool:
+    """Workers by slot and generation. All methods run on the event loop."""
+
+    def __init__(
+        self,
+        temp_dir: Path,
+        frame_limit: int,
+        hidden: re.Pattern[str] | None,
+        environment: dict[str, str],
+        *,
+        patience: Patience | None = None,
+        hello_timeout: float = HELLO_TIMEOUT,
+    ) -> None:
+        """`hidden` are names, matched as a whole, that no worker gets to see; `environment` is set in every worker."""
+        self._temp_dir = temp_dir
+        self._frame_limit = frame_limit  # bytes of one frame from a worker
+        self._hidden = hidden
+        self._environment = environment
+        self._patience = patience or Patience()
+        self._hello_timeout = hello_timeout
+        self._workers: dict[tuple[int, int], Worker] = {}
+
+    async def open(self, nursery: Nursery) -> None:
+        """Begin to accept workers; the nursery is the pool's from now on, and ends with it."""
+        self._nursery = nursery
+        self._listener = Listener(self._temp_dir, self._frame_limit, self._expected, self._hello_timeout)
+        await self._listener.open()
+        nursery.attach(asyncio.get_running_loop())
+
+    def start(self, spec: Spec, owner: Owner) -> Worker:
+        """Begin to start a process; the outcome comes to the owner."""
+        worker = Worker(owner, self._nursery, self._patience)
+        key = (spec.slot, spec.generation)
+        self._workers[key] = worker
+        worker.over.add_done_callback(lambda _: self._workers.pop(key, None))
+        worker.begin(self._order(spec, worker.token))
+        return worker
+
+    async def close(self) -> None:
+        """Kill every worker, tell their owners, and end the nursery. Nothing survives."""
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.kill()
+        if workers:
+            await asyncio.wait([worker.over for worker in workers], timeout=_CLOSE_PATIENCE)
+        self._listener.close()
+        await self._nursery.close()
+
+    def _order(self, spec: Spec, token: str) -> Spawn:
+        environment = {**self._environment, **spec.environment}
+        return Spawn(
+            slot=spec.slot,
+            generation=spec.generation,
+            rank=0,
+            socket=self._listener.path,
+            token=token,
+            title=spec.name,
+            cwd=spec.cwd,
+            python_path=list(spec.python_path),
+            environment=environment,
+            hidden=self._hidden_names(environment),
+            threads=spec.threads,
+            executable=spec.executable,
+            fork=spec.fork,
+            concurrent=spec.concurrent,
+        )
+
+    def _hidden_names(self, environment: dict[str, str]) -> list[str]:
+        if self._hidden is None:
+            return []
+        names = {*self._nursery.environ, *environment, "PYTHONPATH"}
+        return sorted(name for name in names if self._hidden.fullmatch(name))
+
+    def _expected(self, hello: Hello) -> tuple[Peer, str] | None:
+        """The worker that should connect next under this slot and generation, with its token."""
+        worker = self._workers.get((hello.slot, hello.generation))
+        return None if worker is None or worker.connected else (worker, worker.token)

@@ -1,0 +1,86 @@
+"""The life of a worker process: connect, load the model, serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import sys
+import traceback
+
+import msgspec
+from setproctitle import getproctitle
+
+from modelserver.wire.control import Spawn
+from modelserver.wire.frames import Hello, Load, Loaded
+from modelserver.worker.loop import Channel, ProtocolError, serve
+from modelserver.worker.process import ORDER_VARIABLE, environment_of, limit_new_torch, make_streams, settle
+from modelserver.worker.service import LoadFailed, Service
+
+_logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Entry of an exec'd worker; returns its exit status."""
+    getproctitle()  # finds argv by the place of the environment: not any more once that has changed
+    order = msgspec.json.decode(os.environ.pop(ORDER_VARIABLE), type=Spawn)
+    # The model's directories come onto the search path only now: a json.py in there must not reach our own imports.
+    make_streams()
+    settle(order, environment_of(os.environ, order))
+    return run(order)
+
+
+def run(order: Spawn) -> int:
+    """Serve one model over one connection; returns the exit status."""
+    print(f"[PID]{os.getpid()}")
+    print("Torch worker started.")
+    print(f"Python runtime: {platform.python_version()}")
+    try:
+        channel = _connect(order)
+        service = _load(order, channel)
+        if service is None:
+            return 1
+        serve(channel, service)
+    except ConnectionError:
+        print("Frontend disconnected.")
+    except Exception:
+        _print_death(traceback.format_exc())
+        return 1
+    return 0
+
+
+def _connect(order: Spawn) -> Channel:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(order.socket)
+    # Python closes it in programs that a handler starts; a plain fork of the handler must not keep it open either.
+    os.register_at_fork(after_in_child=connection.close)
+    channel = Channel(connection)
+    rank = int(os.environ.get("LOCAL_RANK", order.rank)) if order.launcher else order.rank
+    version = platform.python_version()
+    channel.send(Hello(order.slot, order.generation, rank, os.getpid(), order.token, version, order.concurrent))
+    print(f"Connection accepted: {order.socket}.")
+    return channel
+
+
+def _load(order: Spawn, channel: Channel) -> Service | None:
+    """Load the model that the first frame names and report the outcome; None if it failed."""
+    frame = channel.receive()
+    if not isinstance(frame, Load):
+        raise ProtocolError(f"expected Load, got {type(frame).__name__}")
+    print(f"model_name: {frame.model_name}, batchSize: {frame.batch_size}")
+    had_torch = "torch" in sys.modules
+    try:
+        service = Service.load(frame, channel)
+    except LoadFailed as failed:
+        _print_death(failed.failure.traceback or f"RuntimeError: {failed.code} - {failed.message}")
+        channel.send(Loaded(failed.code, failed.message, failed.failure))
+        return None
+    if order.threads and not had_torch:
+        limit_new_torch(order.threads)
+    channel.send(Loaded(200, f"loaded model {frame.model_name}"))
+    return service
+
+
+def _print_death(trace: str) -> None:
+    _logger.error("Backend worker process died.\n%s", trace.rstrip())

@@ -1,0 +1,280 @@
+"""The nursery: imports what workers share once, and is the parent of every worker, forked or exec'd.
+
+It lives as long as its control socket. It has one thread, runs no torch operation and touches no device: after a
+parallel operation a forked child waits for ever for threads that only its parent has (libgomp).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from setproctitle import setproctitle
+
+from modelserver.wire import control as wire
+from modelserver.wire.control import Exited, Kill, Ready, Spawn, Spawned, SpawnFailed
+from modelserver.worker import kernel
+from modelserver.worker.fork_or_exec import why_exec
+from modelserver.worker.process import (
+    ORDER_VARIABLE,
+    default_threads,
+    environment_of,
+    ignore_signal,
+    make_streams,
+    set_threads,
+    settle,
+    take_streams,
+)
+
+ENTRY = str(Path(__file__).with_name("__main__.py"))
+
+# One thread each for the native libraries of the nursery itself; they read the variables when they are loaded.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+# Imported before the first fork where installed, so that workers find them in memory.
+_SHARED = (
+    "modelserver.worker.main",
+    "torch",
+    "ts.torch_handler.image_classifier",
+    "ts.torch_handler.image_segmenter",
+    "ts.torch_handler.object_detector",
+    "ts.torch_handler.text_classifier",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a forked child has to become; `stdout` and `stderr` are descriptors."""
+
+    order: Spawn
+    stdout: int
+    stderr: int
+
+
+def main(control_fd: int) -> int:
+    """Run the nursery, and in a forked child the worker; returns the exit status of either."""
+    setproctitle("modelserver nursery")
+    user = dict(os.environ)
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    kernel.adopt_orphans()
+    make_streams()
+    preload(_SHARED)
+    birth = Nursery(socket.socket(fileno=control_fd), user).serve()
+    if birth is None:
+        return 0
+    return live(birth, user)
+
+
+def live(birth: Birth, user: Mapping[str, str]) -> int:
+    """Become the worker: the rest of a forked child's life."""
+    from modelserver.worker.main import run  # loads handler-side libraries: not before the thread variables are set
+
+    order = birth.order
+    take_streams(birth.stdout, birth.stderr)
+    sys.argv = command_of(order)[2:]
+    settle(order, environment_of(user, order))
+    set_threads(order.threads or default_threads(os.environ))
+    return run(order)
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Import what is installed of `modules`, and keep the collector away from it: forks then share its memory."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass  # the worker that needs it reports it
+        except Exception:
+            traceback.print_exc()
+    gc.collect()
+    gc.freeze()
+
+
+def command_of(order: Spawn) -> list[str]:
+    """The command line of an exec'd worker; a forked one shows the same."""
+    return [order.executable or sys.executable, "-P", *order.launcher, ENTRY, "--socket", order.socket]
+
+
+class Nursery:
+    """Carries out orders from the control socket and reports what becomes of them."""
+
+    def __init__(self, control: socket.socket, user: Mapping[str, str]) -> None:
+        self._control = control
+        self._user = user  # the environment that the nursery was started with
+        self._workers: set[int] = set()  # pids, each one a process group too
+        self._outbox: deque[bytes] = deque()
+        self._alarm, self._alarmed = socket.socketpair()  # a byte arrives with every signal
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._alarmed, select.POLLIN)
+        control.setblocking(False)
+        control.set_inheritable(False)  # a copy in a worker would hide the end of the frontend
+
+    def serve(self) -> Birth | None:
+        """Work until the control socket ends. Returns None then, and in every forked child what it has to become."""
+        self._listen_to_signals()
+        torch = sys.modules.get("torch")
+        self._report(Ready(os.getpid(), platform.python_version(), str(torch.__version__) if torch else ""))
+        while True:
+            self._flush()
+            self._poll.poll()
+            self._reap()
+            try:
+                birth = self._obey()
+            except ConnectionError:
+                break
+            if birth is not None:
+                return birth
+        self._end_everything()
+        return None
+
+    def _listen_to_signals(self) -> None:
+        # A service manager may signal every process of the service; the nursery ends with its control socket only.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, ignore_signal)
+        self._alarm.setblocking(False)
+        self._alarmed.setblocking(False)
+        signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
+
+    def _obey(self) -> Birth | None:
+        """Carry out one order, if one has arrived. Raises ConnectionError at the end of the control socket."""
+        try:
+            packet, pipes, _, _ = socket.recv_fds(self._control, wire.PACKET_LIMIT, 2)
+        except BlockingIOError:
+            return None
+        if not packet:
+            raise ConnectionResetError
+        for pipe in pipes:
+            os.set_inheritable(pipe, False)  # recv_fds cannot do that
+        order = wire.decode_to_nursery(packet)
+        if isinstance(order, Kill):
+            self._kill(order)
+            return None
+        child = False
+        try:
+            child = self._spawn(order, pipes)
+        finally:
+            if not child:
+                for pipe in pipes:
+                    os.close(pipe)
+        return Birth(order, *pipes) if child else None
+
+    def _spawn(self, order: Spawn, pipes: list[int]) -> bool:
+        """Make a worker process and report it; True in the forked child."""
+        if len(pipes) != 2:
+            self._fail(order, "the nursery has no descriptors left")
+            return False
+        why = why_exec(order, modules=sys.modules, search_path=sys.path, threads=kernel.count_threads())
+        try:
+            pid = self._exec(order, pipes) if why else os.fork()
+        except (OSError, ValueError) as error:
+            self._fail(order, f"{type(error).__name__}: {error}")
+            return False
+        if pid == 0:
+            self._become_child()
+            return True
+        self._workers.add(pid)
+        self._report(Spawned(order.slot, order.generation, order.rank, pid, command_of(order), why))
+        return False
+
+    def _exec(self, order: Spawn, pipes: list[int]) -> int:
+        """Start a fresh interpreter. Its search path gets the model's directories only after our own imports."""
+        environment = environment_of(self._user, order)
+        environment.pop("PYTHONPATH", None)
+        if "PYTHONPATH" in self._user and "PYTHONPATH" not in order.hidden:
+            environment["PYTHONPATH"] = self._user["PYTHONPATH"]
+        environment[ORDER_VARIABLE] = msgspec.json.encode(order).decode()
+        command = command_of(order)
+        return os.posix_spawnp(
+            command[0],
+            command,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, pipe, standard) for pipe, standard in zip(pipes, (1, 2), strict=True)],
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # ignored by every Python
+        )
+
+    def _become_child(self) -> None:
+        """Let go of everything that is the nursery's."""
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for descriptor in (self._control, self._alarm, self._alarmed):
+            descriptor.close()
+
+    def _kill(self, order: Kill) -> None:
+        if order.pid not in self._workers:
+            return
+        try:
+            os.killpg(order.pid, order.signal)
+        except ProcessLookupError:
+            os.kill(order.pid, order.signal)  # forked just now, no group of its own yet
+
+    def _reap(self) -> None:
+        """Report every worker that has ended; what is left of its process group goes with it."""
+        try:
+            while self._alarmed.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+        while (pid := _ended_child()) is not None:
+            if pid in self._workers:
+                _kill_group(pid)  # before it is reaped, while the pid cannot be anybody else's
+            _, status, usage = os.wait4(pid, 0)
+            if pid in self._workers:
+                self._workers.remove(pid)
+                unit = 1 if sys.platform == "darwin" else 1024
+                self._report(Exited(pid, status, usage.ru_maxrss * unit))
+
+    def _end_everything(self) -> None:
+        """Kill all workers, and whatever they have started or left behind."""
+        while living := {*self._workers, *kernel.children()}:
+            for pid in living:
+                _kill_group(pid)
+                os.kill(pid, signal.SIGKILL)
+            pid, _ = os.wait()
+            self._workers.discard(pid)
+
+    def _fail(self, order: Spawn, reason: str) -> None:
+        self._report(SpawnFailed(order.slot, order.generation, order.rank, reason))
+
+    def _report(self, event: wire.FromNursery) -> None:
+        self._outbox.append(wire.encode(event))
+
+    def _flush(self) -> None:
+        """Send what the socket takes; the rest follows when the frontend has read."""
+        try:
+            while self._outbox:
+                self._control.send(self._outbox[0])
+                self._outbox.popleft()
+        except (BlockingIOError, ConnectionError):
+            pass  # an ended socket shows at the next read
+        self._poll.modify(self._control, select.POLLIN | (select.POLLOUT if self._outbox else 0))
+
+
+def _ended_child() -> int | None:
+    """Pid of a child that has ended and is not reaped yet."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended else None
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass

@@ -101,7 +101,7 @@ class DynamicBatcher:
 
     def cancel(self, job: Job, now: float) -> Sequence[Action]:
         """The client of a job is gone."""
-        job.cancelled = True
+        job.cancel()
         if job.place is Place.QUEUED:
             job.place = Place.DONE
             self.waiting -= 1

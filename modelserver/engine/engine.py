@@ -30,7 +30,7 @@ class Engine:
         self._drains: set[asyncio.Task[None]] = set()
 
     def submit(self, job: Job, version: str | None) -> None:
-        """Queue a job for the named or default version; `job.reply` resolves later.
+        """Queue a job for the named or default version; `job.done` is called later.
 
         Raises ModelNotFound, VersionNotFound, ServiceUnavailable.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -37,14 +38,17 @@ class Place(IntEnum):
 class Job:
     """A predict, explain or describe call.
 
-    `reply` resolves with the first reply, or fails with a `ServerError`. If that reply is only a piece (`chunks` is
-    not None then), the others come through `chunks`.
+    `done` is called once, on the event loop, when either `reply` or `error` is set; never for a cancelled job. A plain
+    call rather than a future: a future would hand the reply over one turn of the loop later, and cost more than the
+    scheduler. If the reply is only a first piece (`chunks` is not None then), the others come through `chunks`.
     """
 
     __slots__ = (
         "cancelled",
         "chunks",
         "created",
+        "done",
+        "error",
         "kind",
         "label",
         "model",
@@ -58,7 +62,15 @@ class Job:
         "worker",
     )
 
-    def __init__(self, request: Request, model: str, label: str, created: float, kind: int = PREDICT) -> None:
+    def __init__(
+        self,
+        request: Request,
+        model: str,
+        label: str,
+        created: float,
+        done: Callable[[Job], None],
+        kind: int = PREDICT,
+    ) -> None:
         self.request = request
         self.model = model
         self.label = label  # version as the client wrote it, or "default"
@@ -71,8 +83,36 @@ class Job:
         self.place = Place.QUEUED
         self.cancelled = False
         self.owner: Owner | None = None  # the model version that took it
-        self.reply: asyncio.Future[Reply] | None = None  # made by submit
+        self.done = done
+        self.reply: Reply | None = None
+        self.error: ServerError | None = None
         self.chunks: Chunks | None = None
+
+    def succeed(self, reply: Reply) -> None:
+        """The first reply is there."""
+        self.reply = reply
+        self._finish()
+
+    def fail(self, error: ServerError) -> None:
+        """There will be no (more) reply."""
+        self.error = error
+        if self.chunks is not None:
+            self.chunks.fail(error)
+        else:
+            self._finish()
+
+    def cancel(self) -> None:
+        """The client is gone: nobody wants to know any more."""
+        self.cancelled = True
+        self.done = _ignore
+
+    def _finish(self) -> None:
+        done, self.done = self.done, _ignore  # whoever asked refers to the job: no cycle may outlive the answer
+        done(self)
+
+
+def _ignore(job: Job) -> None:
+    pass
 
 
 class Chunks:

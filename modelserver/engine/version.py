@@ -12,13 +12,13 @@ from modelserver.engine.ports import Events
 from modelserver.engine.requests import VersionStatus
 from modelserver.engine.scheduler import Action, QueueFull, Scheduler, Send, Wake, Withdraw
 from modelserver.engine.slot import SlotFactory, WorkerSlot
-from modelserver.errors import Cause, Certificate, ServerError, ServiceUnavailable, WorkerError
+from modelserver.errors import Cause, Certificate, ServiceUnavailable, WorkerError
 from modelserver.settings.model_options import ModelOptions
 from modelserver.wire.frames import DESCRIBE, Batch, Cancel, Chunk, Replies
 
 
 class ModelVersion:
-    """Takes jobs, hands batches to workers, resolves replies, and owns the workers that do it."""
+    """Takes jobs, hands batches to workers, hands replies back, and owns the workers that do it."""
 
     def __init__(
         self, *, archive: Archive, options: ModelOptions, scheduler: Scheduler, slots: SlotFactory, events: Events
@@ -48,7 +48,6 @@ class ModelVersion:
         if not self._open:
             raise self.unavailable(job)
         job.owner = self
-        job.reply = self._loop.create_future()
         try:
             actions = self.scheduler.add(job, self._loop.time())
         except QueueFull:
@@ -80,54 +79,50 @@ class ModelVersion:
         jobs = self.scheduler.running(slot.id, frame.batch)
         if not jobs:
             return  # an answer to a batch that was given up meanwhile
-        now = self._loop.time()
         if type(frame) is Chunk:
-            self._forward(slot, jobs, frame)
-            self._expect_reply(slot, now)
+            self._forward(jobs, frame)
+            self._expect_reply(slot, self._loop.time())
             return
         assert isinstance(frame, Replies)
         slot.reply_due = 0.0
-        actions = self.scheduler.reply(slot.id, frame.batch, now)
-        ids = [job.request.id for job in jobs]
         replied = time.monotonic()
+        if actions := self.scheduler.reply(slot.id, frame.batch, self._loop.time()):
+            self._act(actions)  # the next batch leaves before this one is answered: the worker need not wait
+        ids = [job.request.id for job in jobs]
         self._events.batch_done(slot.name, self.name, ids, jobs[0].sent, replied, frame.metrics, frame.code == 200)
         self._settle(jobs, frame, replied)
-        if actions:
-            self._act(actions)
-        self._after_work(slot)
+        if slot.retiring or self._idle_waiter is not None:
+            self._after_work(slot)
 
     def _settle(self, jobs: list[Job], frame: Replies, replied: float) -> None:
-        """Resolve the jobs of an answered batch."""
+        """Answer the jobs of a batch."""
         if frame.code != 200:
             certificate = None
             if frame.failure is not None and frame.failure.cause:
                 certificate = Certificate(Cause(frame.failure.cause), frame.failure.detail, frame.failure.traceback)
             for job in jobs:
                 job.replied = replied
-                _fail(job, WorkerError(frame.code, frame.message, certificate=certificate))
+                job.fail(WorkerError(frame.code, frame.message, certificate=certificate))
             return
         self._failures = 0
         for reply in frame.replies:
             job = jobs[reply.index]
             job.replied = replied
-            assert job.reply is not None
-            if job.chunks is not None:
-                if not job.cancelled:
-                    _put(job, reply.body)
-                    job.chunks.end()
-            elif not job.reply.done():
-                job.reply.set_result(reply)
+            if job.chunks is None:
+                job.succeed(reply)
+            elif not job.cancelled:
+                _put(job, reply.body)
+                job.chunks.end()
 
-    def _forward(self, slot: WorkerSlot, jobs: list[Job], frame: Chunk) -> None:
-        """Pass intermediate pieces on; the first one resolves the job."""
+    def _forward(self, jobs: list[Job], frame: Chunk) -> None:
+        """Pass intermediate pieces on; the first one is the job's reply."""
         for reply in frame.replies:
             job = jobs[reply.index]
-            assert job.reply is not None
             if job.cancelled:
                 continue
             if job.chunks is None:
                 job.chunks = Chunks()
-                job.reply.set_result(reply)
+                job.succeed(reply)
             elif not _put(job, reply.body):
                 self.cancel(job)
 
@@ -208,7 +203,7 @@ class ModelVersion:
         now = self._loop.time()
         lost = self.scheduler.gone(slot.id, now, unread=unread)
         for job in lost.failed:
-            _fail(job, _died(job, certificate))
+            job.fail(_died(job, certificate))
         if lost.failed:
             ids = [job.request.id for job in lost.failed]
             self._events.batch_done(slot.name, self.name, ids, lost.failed[0].sent, 0.0, (), False)
@@ -244,8 +239,6 @@ class ModelVersion:
         if job.cancelled:
             return
         self._act(self.scheduler.cancel(job, self._loop.time()))
-        if job.reply is not None and not job.reply.done():
-            job.reply.cancel()
         self._tell_if_idle()
 
     def refuse_waiting(self, certificate: Certificate | None = None) -> None:
@@ -253,7 +246,7 @@ class ModelVersion:
         for job in self.scheduler.clear():
             error = self.unavailable(job)
             error.certificate = certificate
-            _fail(job, error)
+            job.fail(error)
 
     async def drain(self, limit: float) -> None:
         """Let running and waiting work finish for at most `limit` seconds, refuse the rest, end all workers."""
@@ -330,13 +323,6 @@ def _died(job: Job, certificate: Certificate) -> WorkerError:
     overdue = job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
     message = "Failed to get customized model matadata." if overdue else "Worker died."  # spelt as clients know it
     return WorkerError(certificate.cause.http_status, message, certificate=certificate)
-
-
-def _fail(job: Job, error: ServerError) -> None:
-    if job.chunks is not None:
-        job.chunks.fail(error)
-    elif job.reply is not None and not job.reply.done():
-        job.reply.set_exception(error)
 
 
 def _put(job: Job, piece: bytes) -> bool:

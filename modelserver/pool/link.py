@@ -64,10 +64,8 @@ class Link(asyncio.Protocol):
         self._peer: Peer | None = None
         self._violated = False
         # Writing
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None  # None before and after the connection
-        self._outbox: list[bytes] = []  # frames of this turn of the loop
-        self._batch_waits = False  # a batch is in the outbox
+        self._unsent = False  # a batch came after the end
         # The end
         self._duplicate: socket.socket | None = None  # outlives the transport, which forgets what is left to read
         self._stalled = False  # the transport holds bytes that the kernel has not taken
@@ -78,16 +76,15 @@ class Link(asyncio.Protocol):
     def unread(self) -> bool:
         """After the end: the worker has not (completely) read the last batch; False where that is not certain."""
         # Once the batch has left, frames behind it (a cancellation) may be the ones that were not read.
-        return self._batch_waits or (self._last is Batch and (self._reset or self._stalled))
+        return self._unsent or (self._last is Batch and (self._reset or self._stalled))
 
     def send(self, frame: Load | Batch | Cancel | Stop) -> None:
-        """Queue one frame; frames of one turn of the loop leave in one write. After the end nothing leaves."""
-        if not self._outbox and self._transport is not None:
-            self._loop.call_soon(self._flush)
-        self._outbox.append(encode(frame))
+        """Write one frame now: a worker never has more than one batch, so there is nothing to gather. Never raises."""
         self._last = type(frame)
-        if self._last is Batch:
-            self._batch_waits = True
+        if self._transport is None or self._transport.is_closing():
+            self._unsent = self._unsent or self._last is Batch
+        else:
+            self._transport.write(encode(frame))
 
     def close(self) -> None:
         """Deliver what has arrived, and end the connection."""
@@ -158,14 +155,6 @@ class Link(asyncio.Protocol):
         self._door.closed(self)
         peer.introduce(frame, self)
         return True
-
-    def _flush(self) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return  # what is left in the outbox counts as unread
-        data = b"".join(self._outbox)
-        self._outbox.clear()
-        self._batch_waits = False
-        self._transport.write(data)
 
     def _read_to_end(self) -> None:
         """Deliver what arrived before the end: transports drop it when a write fails first."""

@@ -1,4 +1,4 @@
-"""One ASGI app per address: the routes of every connector that listens there, first match first."""
+"""One app per address: the routes of every connector that listens there, first match first."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelserver.errors import MethodNotAllowed
-from modelserver.rest.asgi import App
 from modelserver.rest.call import Call
+from modelserver.rest.exchange import App
 from modelserver.rest.health import ping
 from modelserver.rest.management import Models
 from modelserver.rest.metrics import scrape
@@ -78,5 +78,5 @@ def _management_routes(engine: Engine, settings: Settings) -> list[Route]:
     ]
 
 
-async def _root(call: Call) -> None:
+def _root(call: Call) -> None:
     raise MethodNotAllowed

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from typing import Any
 
 from modelserver.engine.job import Job
 from modelserver.engine.requests import VersionStatus, WorkerStatus
 from modelserver.rest.call import Call
 from modelserver.rest.ports import Engine
-from modelserver.rest.replies import reply_to, request_headers
+from modelserver.rest.replies import request_headers, submit
 from modelserver.wire.frames import DESCRIBE, Reply, Request
 
 
@@ -65,11 +67,23 @@ def _describe_worker(worker: WorkerStatus) -> dict[str, Any]:
     return members
 
 
-async def ask_handler(call: Call, engine: Engine, model: str, version: str | None) -> Reply | None:
-    """The handler's answer to a describe call; None once the client has left."""
+async def ask_handler(call: Call, engine: Engine, model: str, version: str | None) -> Reply:
+    """The handler's answer to a describe call. Raises the job's ServerError."""
+    answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
     request = Request(call.request_id, [], request_headers(call.exchange), {"describe": "True"})
     label = "default" if version is None else version
-    return await reply_to(call, engine, Job(request, model, label, call.exchange.received, DESCRIBE), version)
+    job = Job(request, model, label, call.exchange.received, answered.set_result, DESCRIBE)
+    submit(call, engine, job, version)
+    call.exchange.on_gone = answered.cancel
+    try:
+        await answered
+    except asyncio.CancelledError:
+        engine.cancel(job)
+        call.record(0, time.monotonic(), ok=False)
+        raise
+    if job.reply is None:
+        raise job.error or RuntimeError("a job is over without reply or error")
+    return job.reply
 
 
 def customized_metadata(body: bytes) -> dict[str, Any] | None:

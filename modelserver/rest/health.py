@@ -14,10 +14,10 @@ _UNHEALTHY = json_text({"status": "Unhealthy"})
 def ping(engine: Engine) -> Endpoint:
     """Whether every model's default version has its minimum of workers; any method, any deeper path."""
 
-    async def answer(call: Call) -> None:
+    def answer(call: Call) -> None:
         if engine.healthy():
-            await call.respond(200, _HEALTHY, [JSON_TYPE])
+            call.respond(200, _HEALTHY, [JSON_TYPE])
         else:
-            await call.respond(500, _UNHEALTHY, [JSON_TYPE])
+            call.respond(500, _UNHEALTHY, [JSON_TYPE])
 
     return answer

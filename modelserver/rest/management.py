@@ -30,7 +30,7 @@ class Models:
     async def collection(self, call: Call) -> None:
         """`/models`."""
         if call.method == "GET":
-            await self._list(call)
+            self._list(call)
         elif call.method == "POST" and self._model_api:
             await self._register(call)
         else:
@@ -46,7 +46,7 @@ class Models:
             await self._scale(call, model, version)
         elif call.method == "DELETE" and self._model_api:
             await self._engine.unregister(model, version)
-            await call.respond_json(200, {"status": f'Model "{model}" unregistered'})
+            call.respond_json(200, {"status": f'Model "{model}" unregistered'})
         else:
             raise MethodNotAllowed
 
@@ -57,10 +57,10 @@ class Models:
         _, model, version, _ = call.segments
         self._engine.set_default(model, version)
         text = f'Default version successfully updated for model "{model}" to "{version}"'
-        await call.respond_json(200, {"status": text})
+        call.respond_json(200, {"status": text})
 
-    async def _list(self, call: Call) -> None:
-        query = Query(call.scope["query_string"])
+    def _list(self, call: Call) -> None:
+        query = Query(call.query)
         limit = query.integer("limit")
         if limit is None or not 0 <= limit <= _PAGE:
             limit = _PAGE
@@ -68,30 +68,28 @@ class Models:
         models = self._engine.list_models()
         page = [{"modelName": name, "modelUrl": url} for name, url in models[offset : offset + limit]]
         token = str(offset + limit) if offset + limit <= len(models) else None
-        await call.respond_json(200, {"nextPageToken": token, "models": page})
+        call.respond_json(200, {"nextPageToken": token, "models": page})
 
     async def _register(self, call: Call) -> None:
-        registration = parse_registration(await _parameters(call))
+        registration = parse_registration(_parameters(call))
         status, text = _registered(await self._engine.register(registration))
-        await call.respond_json(status, {"status": text})
+        call.respond_json(status, {"status": text})
 
     async def _describe(self, call: Call, model: str, version: str | None) -> None:
         elements = [describe_version(entry) for entry in self._engine.describe(model, version)]
-        query = Query(call.scope["query_string"])
+        query = Query(call.query)
         if version == "all" or not query.boolean("customized", default=False):
-            await call.respond_json(200, elements)
+            call.respond_json(200, elements)
             return
         reply = await ask_handler(call, self._engine, model, version)
-        if reply is None:
-            return
         elements[0]["customizedMetadata"] = customized_metadata(reply.body)
         headers = handler_headers(reply.headers)
         if not any(name.lower() == b"content-type" for name, _ in headers):
             headers.append(JSON_TYPE)
-        await call.respond(status_of(reply), json_text(elements), headers, ok=True)
+        call.respond(status_of(reply), json_text(elements), headers, ok=True)
 
     async def _scale(self, call: Call, model: str, version: str | None) -> None:
-        query = Query(call.scope["query_string"])
+        query = Query(call.query)
         if version is None:
             version = query.text("model_version")
         minimum = _given(query.integer("min_worker"), 1)
@@ -99,7 +97,7 @@ class Models:
         synchronous = query.boolean("synchronous", default=False)
         scaled = await self._engine.scale(model, version, minimum, maximum, synchronous=synchronous)
         status, text = _scaled(scaled, model, version, minimum)
-        await call.respond_json(status, {"status": text})
+        call.respond_json(status, {"status": text})
 
 
 def parse_registration(parameters: Parameters) -> Registration:
@@ -128,12 +126,12 @@ def parse_registration(parameters: Parameters) -> Registration:
     )
 
 
-async def _parameters(call: Call) -> Parameters:
+def _parameters(call: Call) -> Parameters:
     """From the JSON body if there is one, else from the query."""
-    body = await call.body()
+    body = call.exchange.body()
     if body and media_type(call.header(b"content-type")).lower() == "application/json":
         return JsonParameters(body)
-    return Query(call.scope["query_string"])
+    return Query(call.query)
 
 
 def _registered(outcome: Registered) -> tuple[int, str]:

@@ -13,10 +13,10 @@ class Engine(Protocol):
     """The part of `engine.Engine` that REST calls."""
 
     def submit(self, job: Job, version: str | None) -> None:
-        """Queue a job for the named or default version and make `job.reply`."""
+        """Queue a job for the named or default version; `job.done` is called later."""
 
     def cancel(self, job: Job) -> None:
-        """The client is gone: a pending `job.reply` is cancelled."""
+        """The client is gone: `job.done` is not called any more."""
 
     def healthy(self) -> bool:
         """Every model's default version has its minimum of healthy workers."""

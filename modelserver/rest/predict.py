@@ -1,14 +1,20 @@
-"""Predictions and explanations: the hot path."""
+"""Predictions and explanations: the hot path.
+
+No coroutine stands between a request and its job, nor between the job's reply and the response: it would cost as much
+as everything else here together. Only streams, which take many turns of the loop, run in a task.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 from modelserver.engine.job import Job
 from modelserver.errors import ResourceNotFound
 from modelserver.rest.body import parts_of
 from modelserver.rest.call import Call
 from modelserver.rest.ports import Engine
-from modelserver.rest.replies import handler_headers, reply_to, request_headers, status_of, stream
-from modelserver.rest.router import Endpoint
+from modelserver.rest.replies import handler_headers, request_headers, status_of, stream, submit
+from modelserver.rest.router import Endpoint, fail
 from modelserver.wire.frames import EXPLAIN, PREDICT, Request
 
 
@@ -17,12 +23,12 @@ def prediction(engine: Engine, *, explain: bool) -> Endpoint:
     kind = EXPLAIN if explain else PREDICT
     explained = str(explain)
 
-    async def predict(call: Call) -> None:
+    def predict(call: Call) -> None:
         segments = call.segments
         if len(segments) < 2:
             raise ResourceNotFound
         version = segments[2] if len(segments) > 2 else None
-        body = await call.body()
+        body = call.exchange.body()
         request = Request(
             call.request_id,
             parts_of(call.header(b"content-type"), body),
@@ -30,14 +36,22 @@ def prediction(engine: Engine, *, explain: bool) -> Endpoint:
             {"explain": explained, "url_path": "/".join(segments[3:])},
         )
         label = "default" if version is None else version
-        job = Job(request, segments[1], label, call.exchange.received, kind)
+        job = Job(request, segments[1], label, call.exchange.received, partial(_answer, call), kind)
         job.size = len(body)
-        reply = await reply_to(call, engine, job, version)
-        if reply is None:
-            return
-        if job.chunks is not None:
-            await stream(call, reply, job.chunks)
-        else:
-            await call.respond(status_of(reply), reply.body, handler_headers(reply.headers), ok=True)
+        submit(call, engine, job, version)
 
     return predict
+
+
+def _answer(call: Call, job: Job) -> None:
+    """The job has its first reply, or has failed."""
+    reply = job.reply
+    try:
+        if reply is None:
+            raise job.error or RuntimeError("a job is over without reply or error")
+        if job.chunks is not None:
+            call.exchange.spawn(stream(call, reply, job.chunks))
+        else:
+            call.respond(status_of(reply), reply.body, handler_headers(reply.headers), ok=True)
+    except Exception as error:
+        fail(call, error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.parse
 from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -15,11 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from modelserver.errors import BadRequest, BodyTooLarge, RequestTimeout, ServerError
-from modelserver.rest.asgi import App, Headers, Scope
-from modelserver.rest.exchange import Exchange
+from modelserver.rest.exchange import App, Exchange, Headers
 from modelserver.settings.table import Settings
 
-_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _NOTED: Final = frozenset({b"content-length", b"expect"})
 
 
@@ -58,10 +56,10 @@ class HttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.asgi_app: App = self.app
+        self.serve: App = config.loaded_app
         self.remote = ""
         self.running: Exchange | None = None
-        self.waiting: deque[tuple[Exchange, Scope]] = deque()  # pipelined
+        self.waiting: deque[Exchange] = deque()  # pipelined
 
         # The request being received.
         self.in_request = False
@@ -94,10 +92,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._forget_receive_timer()
         if self.linger_timer is not None:
             self.linger_timer.cancel()
-        self.flow.resume_writing()
         self.waiting.clear()
-        if self.running is not None:
-            self.running.gone()
+        running, self.running, self.incoming = self.running, None, None
+        if running is not None:
+            running.gone()
+        self.flow.resume_writing()
         self.parser = None  # type: ignore[assignment]  # parser and protocol refer to each other
 
     def data_received(self, data: bytes) -> None:
@@ -113,14 +112,20 @@ class HttpProtocol(HttpToolsProtocol):
             if not self.deaf:
                 self._refuse(BadRequest("Invalid HTTP message."))
         if self.in_request and not self.deaf:
+            self._invite_body()
             self._watch(len(data))
+
+    def resume_writing(self) -> None:
+        """The client has taken what was written: whoever waits to write may go on, and the next request too."""
+        self.flow.resume_writing()
+        self._serve_next()
 
     def shutdown(self) -> None:
         """The server stops: close now, or after the responses that are owed."""
         if self.running is None:
             self.transport.close()
         else:
-            last = self.waiting[-1][0] if self.waiting else self.running
+            last = self.waiting[-1] if self.waiting else self.running
             last.keep_alive = False
 
     # Parser callbacks.
@@ -153,11 +158,11 @@ class HttpProtocol(HttpToolsProtocol):
                 self.content_length = int(value)
 
     def on_headers_complete(self) -> None:
-        """The head is complete: the app can start."""
+        """The head is complete."""
         if self.parser.should_upgrade():
             return  # parsed again without the upgrade
         if len(self.waiting) >= self.options.max_pipelined:
-            self.waiting[-1][0].keep_alive = False  # it is answered, then the client has to come again
+            self.waiting[-1].keep_alive = False  # it is answered, then the client has to come again
             self.deaf = True
             raise _Refused
         error = None
@@ -177,63 +182,91 @@ class HttpProtocol(HttpToolsProtocol):
         """The last byte of a request."""
         self.in_request = False
         self._forget_receive_timer()
-        if self.incoming is not None:
-            self.incoming.complete_at(time.monotonic())
+        exchange, self.incoming = self.incoming, None
+        if exchange is not None:
+            exchange.complete = True
+            if exchange.error is None:
+                exchange.received = time.monotonic()
+                if exchange is self.running:
+                    self.serve(exchange)
 
     # From requests to responses.
 
     def _accept(self, method: str, version: str, error: ServerError | None) -> None:
-        """Make the exchange of the request being received, and run it now or after those before it."""
-        scope = self._scope(method, version)
+        """Make the exchange of the request being received; it is served when it is complete, after those before it."""
         exchange = self.incoming = Exchange(
-            scope,
-            self.transport,
-            self.flow,
-            self._response_done,
-            raw_headers=self.raw_headers,
+            self,
+            method=method,
             target=self.url or b"/",
+            version=version,
+            headers=self.headers,
+            raw_headers=self.raw_headers,
             remote=self.remote,
             keep_alive=error is None and self.parser.should_keep_alive(),
             sized=self.content_length is not None,
-            expects_continue=self.expect_100_continue,
             error=error,
         )
-        if self.running is None:
-            self._run(exchange, scope)
-        else:
+        if self.running is not None:
             self.flow.pause_reading()
-            self.waiting.append((exchange, scope))
-
-    def _scope(self, method: str, version: str) -> Scope:
-        path, _, query = _origin_form(self.url).partition(b"?")
-        return {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method,
-            "scheme": self.scheme,
-            "path": urllib.parse.unquote(path.decode("latin-1")),
-            "raw_path": path,
-            "query_string": query,
-            "root_path": "",
-            "headers": self.headers,
-            "client": self.client,
-            "server": self.server,
-        }
-
-    def _run(self, exchange: Exchange, scope: Scope) -> None:
+            self.waiting.append(exchange)
+            return
         self.running = exchange
+        if error is not None:
+            exchange.received = time.monotonic()
+            self.serve(exchange)
+
+    def _serve_next(self) -> None:
+        """Go on with the next pipelined request, unless the client has still to take a response."""
+        if self.running is not None or not self.waiting or self.flow.write_paused or self.transport.is_closing():
+            return
+        exchange = self.running = self.waiting.popleft()
         if not self.waiting:
             self.flow.resume_reading()  # the body of this one may be incomplete
-        self.tasks.add(self.loop.create_task(exchange.run(self.asgi_app, scope, self.tasks)))
+        if exchange.complete or exchange.error is not None:
+            exchange.received = exchange.received or time.monotonic()
+            self.serve(exchange)
+        else:
+            self._invite_body()
 
-    def _response_done(self, exchange: Exchange) -> None:
+    def _invite_body(self) -> None:
+        """A client that asked whether to send its body is told to go on."""
+        if self.expect_100_continue and self.incoming is not None and self.incoming is self.running:
+            self.expect_100_continue = False
+            if self.incoming.error is None:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # The exchange's side of the connection.
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport."""
+        self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until a slow client has taken what was written."""
+        if self.flow.write_paused:
+            await self.flow.drain()
+
+    def response_done(self, exchange: Exchange) -> None:
+        """The response is complete."""
         self.running = None
         self.server_state.total_requests += 1
         if not exchange.keep_alive:
             self._close()
         elif self.waiting:
-            self._run(*self.waiting.popleft())
+            self.loop.call_soon(self._serve_next)  # not at once: a hundred of them would nest
+
+    def cut(self) -> None:
+        """Close so that the client sees an incomplete response."""
+        if self.flow.write_paused:
+            self.transport.abort()  # the client may never take what is buffered
+        else:
+            self.transport.close()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run work that takes more than one turn of the loop; the server waits for it when it stops."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     # Refusing.
 
@@ -246,8 +279,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._accept("GET", "1.1", error)
         elif exchange.finished:
             self._close()
-        else:
-            exchange.fail(error, time.monotonic())
+        elif exchange.error is None:
+            exchange.fail(error)
+            exchange.received = time.monotonic()
+            if exchange is self.running:
+                self.serve(exchange)
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Parse a request that asked for another protocol again, as one that did not; its body is in `rest`."""
@@ -296,14 +332,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.transport.write_eof()
         self.linger_timer = self.loop.call_later(self.options.linger, self.transport.abort)
-
-
-def _origin_form(url: bytes) -> bytes:
-    """Path and query of a request target, which may be absolute (`http://host/path`)."""
-    if url.startswith(b"/"):
-        return url
-    _, scheme, rest = url.partition(b"://")
-    return b"/" + rest.partition(b"/")[2] if scheme else url
 
 
 def protocol_class(options: ProtocolOptions) -> type[asyncio.Protocol]:

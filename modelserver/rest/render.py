@@ -7,15 +7,13 @@ import os
 from typing import Any, Final
 
 from modelserver.errors import ServerError
-from modelserver.rest.asgi import Headers
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
-CLOSE: Final = (b"connection", b"close")
-UNCACHED: Final[Headers] = [
-    (b"Pragma", b"no-cache"),
-    (b"Cache-Control", b"no-cache; no-store, must-revalidate, private"),
-    (b"Expires", b"Thu, 01 Jan 1970 00:00:00 UTC"),
-]
+UNCACHED: Final = (
+    b"Pragma: no-cache\r\n"
+    b"Cache-Control: no-cache; no-store, must-revalidate, private\r\n"
+    b"Expires: Thu, 01 Jan 1970 00:00:00 UTC\r\n"
+)
 
 _POOL = 256  # request ids per read of the system's random source
 _VARIANT = "89ab"

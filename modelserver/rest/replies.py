@@ -10,9 +10,8 @@ from functools import partial
 
 from modelserver.engine.job import Chunks, Job, Overrun
 from modelserver.errors import InternalError, ServerError, ServiceUnavailable
-from modelserver.rest.asgi import Headers
 from modelserver.rest.call import Call
-from modelserver.rest.exchange import Exchange
+from modelserver.rest.exchange import Exchange, Headers
 from modelserver.rest.ports import Engine
 from modelserver.wire.frames import Reply
 
@@ -34,46 +33,49 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-async def reply_to(call: Call, engine: Engine, job: Job, version: str | None) -> Reply | None:
-    """Submit a job and wait for its (first) reply; None once the client has left. Raises the job's ServerError."""
+def submit(call: Call, engine: Engine, job: Job, version: str | None) -> None:
+    """Give a job to the engine, and take it back if the client leaves. Raises what the engine raises."""
     try:
         engine.submit(job, version)
     except ServiceUnavailable:
         call.job = job  # the model exists, so the request counts
         raise
-    assert job.reply is not None
     call.job = job
-    call.exchange.on_gone = partial(_abandon, engine, job)
-    try:
-        return await job.reply
-    except asyncio.CancelledError:
-        if not call.exchange.disconnected:
-            raise
-        call.record(0, time.monotonic(), ok=False)
-        return None
+    call.exchange.on_gone = partial(_abandon, call, engine, job)
 
 
-def _abandon(engine: Engine, job: Job) -> None:
+def _abandon(call: Call, engine: Engine, job: Job) -> None:
     engine.cancel(job)
     if job.chunks is not None:
-        job.chunks.fail(Overrun("the client has left"))
+        job.chunks.fail(Overrun("the client has left"))  # ends the task that streams, which records the request
+    else:
+        call.exchange.finished = True
+        call.record(0, time.monotonic(), ok=False)
 
 
 async def stream(call: Call, reply: Reply, chunks: Chunks) -> None:
     """Send a reply that comes in pieces; one that breaks off is cut, so that the client sees it is incomplete."""
-    status = status_of(reply)
-    await call.begin(status, [*handler_headers(reply.headers), _STREAM_NEXT], None)
-    responded = time.monotonic()
+    status, exchange = status_of(reply), call.exchange
+    if status >= 400:
+        exchange.keep_alive = False
     try:
-        await call.proceed(reply.body, more=True)
+        exchange.begin(status, call.head([*handler_headers(reply.headers), _STREAM_NEXT]))
+        responded = time.monotonic()
+        await exchange.proceed(reply.body)
         while (piece := await chunks.get()) is not None:
-            await call.proceed(piece, more=True)
-        await call.proceed(b"", more=False)
-    except (ServerError, Overrun):
-        left = call.exchange.disconnected
-        call.exchange.cut()
+            await exchange.proceed(piece)
+    except (ServerError, Overrun) as error:
+        if not exchange.started:
+            call.fail(error if isinstance(error, ServerError) else InternalError(str(error)))
+            return
+        left = exchange.disconnected
+        exchange.cut()
         call.record(0 if left else status, responded, ok=False)
+    except asyncio.CancelledError:  # the server does not wait any longer
+        exchange.cut()
+        raise
     else:
+        exchange.end()
         call.record(status, responded, ok=True)
 
 

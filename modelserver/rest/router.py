@@ -1,20 +1,20 @@
-"""The table of routes of one port, and the ASGI app that looks requests up in it."""
+"""The table of routes of one port, and the app that looks requests up in it."""
 
 from __future__ import annotations
 
-import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 from modelserver.errors import InternalError, ResourceNotFound, ServerError
-from modelserver.rest.asgi import Receive, Scope, Send
-from modelserver.rest.call import Call, ClientGone
+from modelserver.rest.call import Call
+from modelserver.rest.exchange import Exchange
 from modelserver.rest.ports import Telemetry
 from modelserver.rest.render import RequestIds
 from modelserver.rest.url import split_path
 
-Endpoint = Callable[[Call], Awaitable[None]]
+# Answers at once, arranges for an answer later (both: None), or returns the work that will answer.
+Endpoint = Callable[[Call], Coroutine[Any, Any, None] | None]
 
 
 class Route(NamedTuple):
@@ -37,31 +37,40 @@ class Router:
         self._telemetry = telemetry
         self._ids = RequestIds()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        call = Call(scope, receive, send, self._ids.next(), self._telemetry)
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer one request, now or later."""
+        call = Call(exchange, self._ids.next(), self._telemetry)
         try:
-            await self._endpoint(call)(call)
-        except ServerError as error:
-            await self._fail(call, error)
-        except ClientGone:
-            pass
+            work = self._endpoint(call)(call)
         except Exception as error:
-            self._telemetry.log("ERROR", "http.HttpRequestHandler", traceback.format_exc().rstrip())
-            await self._fail(call, InternalError(f"{type(error).__name__}: {error}"))
+            fail(call, error)
+        else:
+            if work is not None:
+                exchange.spawn(self._work(call, work))
+
+    async def _work(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            fail(call, error)
+        finally:
+            if not call.exchange.finished:  # cancelled: the server does not wait any longer
+                call.exchange.cut()
 
     def _endpoint(self, call: Call) -> Endpoint:
         if (error := call.exchange.error) is not None:
             raise error
-        call.segments = segments = split_path(call.scope["raw_path"])
+        call.segments = segments = split_path(call.split_target())
         for matches, endpoint in self._routes:
             if matches(segments):
                 return endpoint
         raise ResourceNotFound
 
-    async def _fail(self, call: Call, error: ServerError) -> None:
-        if call.exchange.started:  # too late for an error body: the client must see that the response is incomplete
-            call.exchange.cut()
-            call.record(error.status, time.monotonic(), ok=False)
-        else:
-            await call.fail(error)
+
+def fail(call: Call, error: Exception) -> None:
+    """Render an error; one that nobody foresaw is logged with its traceback."""
+    if not isinstance(error, ServerError):
+        text = "".join(traceback.format_exception(error)).rstrip()
+        call.telemetry.log("ERROR", "http.HttpRequestHandler", text)
+        error = InternalError(f"{type(error).__name__}: {error}")
+    call.fail(error)

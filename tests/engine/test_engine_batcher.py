@@ -19,7 +19,7 @@ from modelserver.wire.frames import DESCRIBE, EXPLAIN, PREDICT, Request
 
 
 def make_job(name: str, kind: int = PREDICT) -> Job:
-    return Job(Request(name, [], [], {}), "m", "default", 0.0, kind)
+    return Job(Request(name, [], [], {}), "m", "default", 0.0, lambda job: None, kind)
 
 
 @dataclass

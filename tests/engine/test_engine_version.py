@@ -24,6 +24,7 @@ from modelserver.settings.model_options import Requested, resolve
 from modelserver.settings.table import Settings
 from modelserver.wire.frames import (
     DESCRIBE,
+    PREDICT,
     Batch,
     Cancel,
     Chunk,
@@ -165,6 +166,7 @@ class Scene:
             slots=self._slot,
             events=self.journal,
         )
+        self.answers: dict[Job, asyncio.Future[Job]] = {}
         self._ids = count(9000)
         self._names = count()
 
@@ -185,10 +187,29 @@ class Scene:
         await settle()
         return self.port.workers[-workers:]
 
-    def submit(self, label: str = "default") -> Job:
-        job = Job(Request(str(next(self._names)), [Part("body", "", b"")], [], {}), "m", label, 0.0)
+    def submit(self, label: str = "default", kind: int = PREDICT) -> Job:
+        request = Request(str(next(self._names)), [Part("body", "", b"")], [], {})
+        job = Job(request, "m", label, 0.0, self._done, kind)
+        self.answers[job] = asyncio.get_running_loop().create_future()
         self.version.submit(job)
         return job
+
+    def _done(self, job: Job) -> None:
+        self.answers[job].set_result(job)
+
+    async def reply_of(self, job: Job) -> Reply:
+        """The job's reply; raises its error."""
+        await self.answers[job]
+        if job.reply is None:
+            assert job.error is not None
+            raise job.error
+        return job.reply
+
+    async def error_of(self, job: Job) -> ServerError:
+        """The error of a job that fails."""
+        with pytest.raises(ServerError) as raised:
+            await self.reply_of(job)
+        return raised.value
 
 
 async def settle() -> None:
@@ -214,17 +235,6 @@ def scenario(**options: Any) -> Callable[[Callable[[Scene], Awaitable[None]]], C
     return decorate
 
 
-async def reply_of(job: Job) -> Reply:
-    assert job.reply is not None
-    return await job.reply
-
-
-async def error_of(job: Job) -> ServerError:
-    with pytest.raises(ServerError) as raised:
-        await reply_of(job)
-    return raised.value
-
-
 @scenario()
 async def test_a_job_goes_to_a_loaded_worker_and_its_reply_comes_back(scene: Scene) -> None:
     (worker,) = await scene.grow(1)
@@ -232,7 +242,7 @@ async def test_a_job_goes_to_a_loaded_worker_and_its_reply_comes_back(scene: Sce
     assert [request.id for request in worker.batch.requests] == ["0"]
     assert job.worker == "W-9000-m_1.0"
     worker.answer(b"yes")
-    assert (await reply_of(job)).body == b"yes"
+    assert (await scene.reply_of(job)).body == b"yes"
     assert scene.journal.batches == [(["0"], True)]
 
 
@@ -243,7 +253,7 @@ async def test_jobs_wait_for_a_worker_that_still_loads(scene: Scene) -> None:
     job = scene.submit()
     worker.load()
     worker.answer(b"yes")
-    assert (await reply_of(job)).body == b"yes"
+    assert (await scene.reply_of(job)).body == b"yes"
 
 
 @scenario()
@@ -273,7 +283,7 @@ async def test_a_crash_fails_the_running_batch_with_its_cause_and_the_rest_waits
     (worker,) = await scene.grow(1)
     running, waiting = scene.submit(), scene.submit()
     worker.die(Certificate(Cause.SIGNAL, "killed by SIGSEGV", signal="SIGSEGV"))
-    error = await error_of(running)
+    error = await scene.error_of(running)
     assert (error.status, error.message) == (500, "Worker died.")
     assert error.certificate is not None and error.certificate.signal == "SIGSEGV"
     await settle()
@@ -282,7 +292,7 @@ async def test_a_crash_fails_the_running_batch_with_its_cause_and_the_rest_waits
     replacement = scene.port.workers[-1]
     assert (replacement.spec.slot, replacement.spec.generation) == (9000, 2)
     replacement.answer(b"yes")
-    assert (await reply_of(waiting)).body == b"yes"
+    assert (await scene.reply_of(waiting)).body == b"yes"
     assert "INFO Auto recovery succeeded, reset recoveryStartTS" in scene.journal.lines
 
 
@@ -293,7 +303,7 @@ async def test_a_batch_the_dead_worker_never_read_runs_on_the_next_one(scene: Sc
     worker.die(unread=True)
     await asyncio.sleep(0.01)
     scene.port.workers[-1].answer(b"yes")
-    assert (await reply_of(job)).body == b"yes"
+    assert (await scene.reply_of(job)).body == b"yes"
 
 
 @scenario()
@@ -301,7 +311,7 @@ async def test_out_of_memory_is_507(scene: Scene) -> None:
     (worker,) = await scene.grow(1)
     job = scene.submit()
     worker.die(Certificate(Cause.OUT_OF_MEMORY, "killed by SIGKILL"))
-    assert (await error_of(job)).status == 507
+    assert (await scene.error_of(job)).status == 507
 
 
 @scenario(response_timeout=2)
@@ -309,7 +319,7 @@ async def test_an_overdue_reply_kills_the_worker_and_names_the_limit(scene: Scen
     (worker,) = await scene.grow(1)
     job = scene.submit()
     started = asyncio.get_running_loop().time()
-    error = await error_of(job)
+    error = await scene.error_of(job)
     assert 2.0 <= asyncio.get_running_loop().time() - started < 4.1
     assert error.certificate is not None and error.certificate.cause is Cause.RESPONSE_TIMEOUT
     assert worker.killed is not None
@@ -319,9 +329,8 @@ async def test_an_overdue_reply_kills_the_worker_and_names_the_limit(scene: Scen
 @scenario(response_timeout=2)
 async def test_an_overdue_describe_has_its_own_words(scene: Scene) -> None:
     await scene.grow(1)
-    job = Job(Request("d", [], [], {}), "m", "default", 0.0, DESCRIBE)
-    scene.version.submit(job)
-    assert (await error_of(job)).message == "Failed to get customized model matadata."
+    job = scene.submit(kind=DESCRIBE)
+    assert (await scene.error_of(job)).message == "Failed to get customized model matadata."
 
 
 @scenario(response_timeout=2)
@@ -332,7 +341,7 @@ async def test_every_chunk_starts_the_response_timeout_anew(scene: Scene) -> Non
         await asyncio.sleep(1.5)
         worker.owner.received(Chunk(worker.batch.id, [Reply(0, piece)]))
     worker.owner.received(Replies(worker.batch.id, 200, "", [Reply(0, b"d", streamed=True)]))
-    assert (await reply_of(job)).body == b"a"
+    assert (await scene.reply_of(job)).body == b"a"
     assert job.chunks is not None
     assert [await job.chunks.get() for _ in range(4)] == [b"b", b"c", b"d", None]
     assert worker.killed is None
@@ -362,7 +371,7 @@ async def test_a_reader_that_falls_behind_is_cut_and_its_job_cancelled(scene: Sc
     worker.owner.received(Replies(worker.batch.id, 200, "", [Reply(0, b"", streamed=True)]))
     follow_up = scene.submit()
     worker.answer(b"still serving")
-    assert (await reply_of(follow_up)).body == b"still serving"
+    assert (await scene.reply_of(follow_up)).body == b"still serving"
 
 
 @scenario()
@@ -371,7 +380,7 @@ async def test_a_failed_batch_fails_all_its_jobs_alike(scene: Scene) -> None:
     job = scene.submit()
     failure = Failure("", "ValueError: no")
     worker.owner.received(Replies(worker.batch.id, 503, "Prediction failed", [], failure=failure))
-    error = await error_of(job)
+    error = await scene.error_of(job)
     assert (error.status, error.message, error.type) == (503, "Prediction failed", "InternalServerException")
     assert scene.journal.batches == [(["0"], False)]
 
@@ -401,7 +410,7 @@ async def test_a_model_that_never_loads_is_retried_then_given_up_and_says_so(sce
         assert scene.version.healthy() == (asyncio.get_running_loop().time() - begin < 8)
         await asyncio.sleep(0.5)
     assert [round(at) for at in attempts] == [0, 1, 2, 4, 7, 12]
-    assert (await error_of(waiting)).status == 503
+    assert (await scene.error_of(waiting)).status == 503
     with pytest.raises(ServiceUnavailable):
         scene.submit()
 
@@ -412,7 +421,7 @@ async def test_permanent_causes_are_not_retried_and_waiting_jobs_learn_the_cause
     (worker,) = await scene.grow(1)
     waiting = scene.submit()
     worker.die(Certificate(Cause.HANDLER_IMPORT, "SyntaxError in handler.py"))
-    error = await error_of(waiting)
+    error = await scene.error_of(waiting)
     assert error.status == 503
     assert error.certificate is not None and error.certificate.cause is Cause.HANDLER_IMPORT
     await asyncio.sleep(1000)
@@ -428,7 +437,7 @@ async def test_shrinking_removes_the_newest_and_lets_it_finish(scene: Scene) -> 
     assert [worker.id for worker in scene.version.status(loaded_at_startup=False).workers] == ["9000"]
     assert second.killed is None
     second.answer(b"done")
-    assert (await reply_of(jobs[1])).body == b"done"
+    assert (await scene.reply_of(jobs[1])).body == b"done"
     await removed.ended
     assert second.dead and not first.dead
 
@@ -440,7 +449,7 @@ async def test_a_removed_worker_that_does_not_finish_is_ended(scene: Scene) -> N
     (removed,) = scene.version.shrink(1, 10)
     await removed.ended
     assert worker.killed is not None and worker.killed.detail == "still busy after 10 s"
-    assert (await error_of(job)).message == "Worker died."
+    assert (await scene.error_of(job)).message == "Worker died."
 
 
 @scenario()
@@ -463,7 +472,7 @@ async def test_drain_finishes_running_and_waiting_work(scene: Scene) -> None:
     worker.answer(b"1")
     worker.answer(b"2")
     await drained
-    assert [(await reply_of(job)).body for job in jobs] == [b"1", b"2"]
+    assert [(await scene.reply_of(job)).body for job in jobs] == [b"1", b"2"]
     assert worker.dead
 
 
@@ -472,8 +481,8 @@ async def test_drain_gives_up_after_its_limit(scene: Scene) -> None:
     await scene.grow(1)
     running, waiting = scene.submit(), scene.submit()
     await scene.version.drain(0)
-    assert (await error_of(running)).message == "Worker died."
-    assert (await error_of(waiting)).status == 503
+    assert (await scene.error_of(running)).message == "Worker died."
+    assert (await scene.error_of(waiting)).status == 503
 
 
 @scenario()
@@ -484,8 +493,8 @@ async def test_a_client_that_leaves_frees_its_place(scene: Scene) -> None:
     scene.version.cancel(running)
     scene.version.cancel(running)
     assert [type(frame) for frame in worker.frames] == [Load, Batch, Cancel]
-    assert running.reply is not None and running.reply.cancelled()
     worker.answer(b"late")
+    assert not any(answer.done() for answer in scene.answers.values())
     assert len([frame for frame in worker.frames if isinstance(frame, Batch)]) == 1
 
 
@@ -495,4 +504,4 @@ async def test_answers_to_a_batch_that_was_given_up_are_ignored(scene: Scene) ->
     worker.owner.received(Replies(99, 200, "", [Reply(0, b"stray")]))
     job = scene.submit()
     worker.answer(b"own")
-    assert (await reply_of(job)).body == b"own"
+    assert (await scene.reply_of(job)).body == b"own"

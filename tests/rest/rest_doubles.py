@@ -15,7 +15,7 @@ from modelserver.engine.job import Chunks, Job
 from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
 from modelserver.errors import ModelNotFound, ServerError, VersionNotFound
 from modelserver.rest.apps import api_app
-from modelserver.rest.asgi import App
+from modelserver.rest.exchange import App
 from modelserver.rest.protocol import HttpProtocol, ProtocolOptions, protocol_class
 from modelserver.settings.table import Settings
 from modelserver.wire.frames import Reply
@@ -46,20 +46,23 @@ class MemoryEngine:
             raise VersionNotFound(f"Model version: {version} does not exist for model: {job.model}")
         if self.refusal is not None:
             raise self.refusal
-        job.reply = asyncio.get_running_loop().create_future()
         self.jobs.append(job)
         self.asked_versions.append(version)
         answer = self.answer(job)
+        if answer is not None:
+            asyncio.get_running_loop().call_soon(self.settle_job, job, answer)
+
+    def settle_job(self, job: Job, answer: Reply | ServerError) -> None:
+        """Answer a job."""
         if isinstance(answer, ServerError):
-            job.reply.set_exception(answer)
-        elif answer is not None:
+            job.fail(answer)
+        else:
             job.worker, job.sent, job.replied = "W-9000-m_1.0", 1.0, 2.0
-            job.reply.set_result(answer)
+            job.succeed(answer)
 
     def cancel(self, job: Job) -> None:
         self.cancelled.append(job)
-        if job.reply is not None and not job.reply.done():
-            job.reply.cancel()
+        job.cancel()
 
     def healthy(self) -> bool:
         return self.is_healthy
@@ -207,7 +210,7 @@ class Connection:
     """A client's connection: bytes in, bytes out."""
 
     def __init__(self, app: App, options: ProtocolOptions | None = None) -> None:
-        config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", ws="none", log_config=None, access_log=False)
         config.load()
         config.loaded_app = app
         self.state = ServerState()

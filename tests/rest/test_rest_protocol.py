@@ -8,7 +8,6 @@ import gc
 import pytest
 from rest_doubles import GET, PING, Connection, converse, post, predicting, read_responses, settle
 
-from modelserver.rest.asgi import EXCHANGE, Message, Receive, Scope, Send
 from modelserver.rest.exchange import Exchange
 from modelserver.rest.protocol import ProtocolOptions
 from modelserver.wire.frames import Reply
@@ -66,10 +65,9 @@ def test_pipelined_requests_are_answered_in_order_and_reading_waits() -> None:
         await connection.feed(GET + PING + post(5) + b"he")
         assert connection.written == b""
         assert connection.transport.paused
-        reply = here.engine.jobs[0].reply
-        assert reply is not None
+        first = here.engine.jobs[0]
         here.engine.answer = lambda job: Reply(0, job.request.parts[0].value)
-        reply.set_result(Reply(0, b"first"))
+        here.engine.settle_job(first, Reply(0, b"first"))
         await settle()
         assert not connection.transport.paused  # else the rest of the third body could never come
         return await connection.feed(b"llo")
@@ -139,12 +137,19 @@ def test_100_continue_comes_before_the_body_is_read() -> None:
     asyncio.run(talk())
 
 
-def test_an_answer_without_100_continue_ends_the_connection() -> None:
-    """Whether the body still comes is up to the client, so nothing after it could be told apart."""
-    head = b"POST /ping HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
-    written, connection, _ = converse(head)
-    assert read_responses(written)[0].headers["connection"] == "close"
-    assert connection.transport.eof
+def test_a_waiting_body_is_invited_when_its_turn_comes() -> None:
+    head = b"POST /predictions/m HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    here = predicting()
+    here.engine.answer = lambda job: None
+
+    async def talk() -> None:
+        connection = here.connect()
+        assert await connection.feed(GET + head) == b""
+        here.engine.settle_job(here.engine.jobs[0], Reply(0, b"first"))
+        await settle()
+        assert connection.written.endswith(b"firstHTTP/1.1 100 Continue\r\n\r\n")
+
+    asyncio.run(talk())
 
 
 def test_an_unread_body_is_drained_before_the_next_request() -> None:
@@ -236,9 +241,7 @@ def test_shutdown_waits_for_the_answer_and_closes_idle_connections() -> None:
         idle.protocol.shutdown()
         assert idle.transport.closed
         assert not busy.transport.closed
-        reply = here.engine.jobs[0].reply
-        assert reply is not None
-        reply.set_result(Reply(0, b"late"))
+        here.engine.settle_job(here.engine.jobs[0], Reply(0, b"late"))
         await settle()
         (response,) = read_responses(busy.written)
         assert (response.body, response.headers["connection"]) == (b"late", "close")
@@ -247,71 +250,70 @@ def test_shutdown_waits_for_the_answer_and_closes_idle_connections() -> None:
     asyncio.run(talk())
 
 
-def test_an_app_that_does_not_finish_loses_the_connection() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+def test_an_answer_in_the_making_is_cut_when_the_server_waits_no_longer() -> None:
+    here = predicting()
+
+    async def endless(names: object) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    here.telemetry.scrape = endless  # type: ignore[method-assign]
+    here.apis = ("Metrics",)
 
     async def talk() -> None:
-        connection = Connection(app)
-        await connection.feed(GET)
+        connection = here.connect()
+        await connection.feed(b"GET /metrics HTTP/1.1\r\n\r\n")
+        (task,) = connection.state.tasks
+        task.cancel()
+        await settle()
         assert connection.transport.closed
         assert connection.written == b""
 
     asyncio.run(talk())
 
 
-def test_receive_tells_of_the_end() -> None:
-    messages: list[Message] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        messages.append(await receive())
-        messages.append(await receive())
-
-    async def talk() -> None:
-        connection = Connection(app)
-        await connection.feed(post(2) + b"ab")
-        await connection.leave()
-
-    asyncio.run(talk())
-    assert messages == [
-        {"type": "http.request", "body": b"ab", "more_body": False},
-        {"type": "http.disconnect"},
-    ]
+async def in_pieces(exchange: Exchange, sent: list[bytes]) -> None:
+    exchange.begin(200, b"")
+    for piece in (b"a", b"", b"b"):
+        await exchange.proceed(piece)
+        sent.append(piece)
+    exchange.end()
 
 
-def test_a_slow_reader_holds_up_the_app() -> None:
-    sent = 0
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal sent
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(3):
-            await send({"type": "http.response.body", "body": b"piece", "more_body": True})
-            sent += 1
-        await send({"type": "http.response.body"})
+def test_a_slow_reader_holds_up_a_stream() -> None:
+    sent: list[bytes] = []
 
     async def talk() -> None:
-        connection = Connection(app)
+        connection = Connection(lambda exchange: exchange.spawn(in_pieces(exchange, sent)))
         connection.protocol.pause_writing()
         await connection.feed(GET)
-        assert sent == 0
+        assert sent == []
         connection.protocol.resume_writing()
         await settle()
-        assert read_responses(connection.written)[0].body == b"piece" * 3
+        assert read_responses(connection.written)[0].body == b"ab"
+
+    asyncio.run(talk())
+
+
+def test_a_slow_reader_holds_up_its_next_requests() -> None:
+    here = predicting()
+
+    async def talk() -> None:
+        connection = here.connect()
+        connection.protocol.pause_writing()
+        await connection.feed(GET * 3)
+        assert len(here.engine.jobs) == 1
+        connection.protocol.resume_writing()
+        await settle()
+        assert len(read_responses(connection.written)) == 3
 
     asyncio.run(talk())
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 def test_a_response_without_length_is_framed_for_the_client(version: bytes) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for piece in (b"a", b"", b"b"):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body"})
-
     async def talk() -> tuple[bytes, bool]:
-        connection = Connection(app)
+        connection = Connection(lambda exchange: exchange.spawn(in_pieces(exchange, [])))
         written = await connection.feed(b"GET / HTTP/%b\r\nConnection: keep-alive\r\n\r\n" % version)
         return written.partition(b"\r\n\r\n")[2], connection.transport.closed
 
@@ -343,24 +345,19 @@ def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
     asyncio.run(talk())
 
 
-def test_the_scope_is_asgi() -> None:
-    seen: list[Scope] = []
+def test_what_an_endpoint_sees_of_a_request() -> None:
+    seen: list[Exchange] = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.append(scope)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body"})
+    def app(exchange: Exchange) -> None:
+        seen.append(exchange)
+        exchange.respond(200, b"", b"")
 
     async def talk() -> None:
-        await Connection(app).feed(b"GET /a%20b?c=d HTTP/1.1\r\nX-Y: z\r\n\r\n")
+        await Connection(app).feed(b"PUT /a%20b?c=d HTTP/1.1\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nhi")
 
     asyncio.run(talk())
-    (scope,) = seen
-    assert (scope["type"], scope["method"], scope["http_version"], scope["scheme"]) == ("http", "GET", "1.1", "http")
-    assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/a b", b"/a%20b", b"c=d")
-    assert (scope["headers"], scope["client"], scope["server"]) == (
-        [(b"x-y", b"z")],
-        ("10.0.0.1", 41008),
-        ("127.0.0.1", 8080),
-    )
-    assert scope[EXCHANGE].remote == "/10.0.0.1:41008"
+    (exchange,) = seen
+    assert (exchange.method, exchange.version, exchange.target) == ("PUT", "1.1", b"/a%20b?c=d")
+    assert exchange.raw_headers == [(b"X-Y", b"z"), (b"Content-Length", b"2")]
+    assert exchange.headers == [(b"x-y", b"z"), (b"content-length", b"2")]
+    assert (exchange.remote, exchange.sized, exchange.body()) == ("/10.0.0.1:41008", True, b"hi")

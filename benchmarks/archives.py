@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_archiver import ModelArchiver, ModelArchiverConfig
-
 from benchmarks.plan import Handler
+from model_archiver import ModelArchiver, ModelArchiverConfig
 
 
 class Archives:

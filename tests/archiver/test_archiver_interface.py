@@ -10,8 +10,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import model_archiver
 import pytest
+
+import model_archiver
 from model_archiver import ModelArchiverConfig
 from model_archiver.arg_parser import ArgParser
 from model_archiver.manifest_components.manifest import Manifest, RuntimeType

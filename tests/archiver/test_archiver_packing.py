@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from model_archiver import ModelArchiver, ModelArchiverConfig
 from model_archiver.model_archiver_error import ModelArchiverError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.request import pathname2url
 
 import pytest
-from model_archiver import ModelArchiver, ModelArchiverConfig
 
+from model_archiver import ModelArchiver, ModelArchiverConfig
 from modelserver.archives.download import Downloads
 from modelserver.archives.store import ArchiveStore
 from modelserver.errors import DownloadFailed, InternalError, InvalidModel

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
 from harness.archives import ECHO, NOOP, pack
 from harness.server import ServerProcess, eventually
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
+
 from harness.archives import ECHO, NOOP, pack
 from harness.server import ServerProcess, eventually
 

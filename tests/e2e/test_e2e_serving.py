@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from harness.archives import NOOP, pack
 from harness.server import ServerProcess, eventually
 from harness.system import needs

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import clock
 
+from harness import clock
 from modelserver.archives.archive import Archive
 from modelserver.archives.model_directory import ModelDirectory
 from modelserver.engine.batcher import DynamicBatcher

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from model_archiver import ModelArchiver, ModelArchiverConfig
 from PIL import Image
+
+from model_archiver import ModelArchiver, ModelArchiverConfig
 
 DIGITS = Path(__file__).parents[2] / "docs" / "examples" / "digits"
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import torch
 from PIL import Image
+
 from ts.torch_handler.image_classifier import ImageClassifier
 
 SIDE = 8  # pixels

@@ -1,0 +1,53 @@
+# `make serve` and `make test` are all a newcomer needs. TORCH names what to install as torch: on a machine with a GPU say
+# `make serve TORCH=torch`.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+DIGITS := .cache/digits
+WORKERS ?= 2
+
+.PHONY: serve test check unit test-clients compat bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[torch,dev,example]"
+	touch $@
+
+$(DIGITS)/store/digits.mar: $(VENV)/installed $(wildcard docs/examples/digits/*.py docs/examples/digits/*.json)
+	mkdir -p $(DIGITS)/store
+	$(BIN)/python docs/examples/digits/train.py --output $(DIGITS)/model.pt
+	$(BIN)/torch-model-archiver --force --model-name digits --version 1.0 --handler docs/examples/digits/digits_handler.py \
+		--model-file docs/examples/digits/model.py --serialized-file $(DIGITS)/model.pt \
+		--extra-files docs/examples/digits/index_to_name.json --export-path $(DIGITS)/store
+
+serve: $(DIGITS)/store/digits.mar
+	@echo 'Try: curl http://127.0.0.1:8080/predictions/digits -T docs/examples/digits/7.png'
+	cd $(DIGITS) && exec $(abspath $(BIN))/modelserver --start --foreground --ncs --disable-token-auth --enable-model-api \
+		--model-store store --models digits=digits.mar
+
+test: $(VENV)/installed check unit
+
+check:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy modelserver archiver tests benchmarks docs --exclude '^modelserver/ts/'
+	$(BIN)/mypy --package ts
+
+unit:
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-clients:
+	@echo 'No third-party client tests yet.'
+
+compat:
+	@echo 'No comparison with TorchServe yet.'
+
+bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

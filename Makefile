@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable ".[torch,dev,example]"
+	$(BIN)/python -m pip install --quiet --editable ".[torch,dev,example,bench]"
 	touch $@
 
 $(DIGITS)/store/digits.mar: $(VENV)/installed $(wildcard docs/examples/digits/*.py docs/examples/digits/*.json)
@@ -46,7 +46,6 @@ compat:
 	@echo 'No comparison with TorchServe yet.'
 
 bench: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -28,6 +28,8 @@ from modelserver.pool.devices import count_gpus
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.pool import Pool
 from modelserver.rest.apps import Connector, connectors
+from modelserver.rest.authorization import Authorization
+from modelserver.rest.key_file import KeyFile
 from modelserver.rest.protocol import ProtocolOptions, protocol_class
 from modelserver.settings.addresses import Address
 from modelserver.settings.banner import banner
@@ -132,8 +134,16 @@ class _LibraryLog(logging.Handler):
 class Server:
     """Everything that runs in the frontend process."""
 
-    def __init__(self, settings: Settings, nursery: Nursery, telemetry: Telemetry, gpus: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        nursery: Nursery,
+        telemetry: Telemetry,
+        gpus: int,
+        authorization: Authorization | None,
+    ) -> None:
         self._settings = settings
+        self._authorization = authorization
         self._telemetry = telemetry
         self._nursery = nursery
         self._pool = Pool(
@@ -150,7 +160,9 @@ class Server:
             environ=os.environ,
         )
         self._engine = Engine(settings, store, assembly, telemetry)
-        self._listeners = [Listener(connector) for connector in connectors(self._engine, telemetry, settings)]
+        self._listeners = [
+            Listener(connector) for connector in connectors(self._engine, telemetry, settings, authorization)
+        ]
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -160,6 +172,7 @@ class Server:
             loop.add_signal_handler(number, self._stop.set)
         await self._pool.open(self._nursery)
         try:
+            await self._publish_keys()
             await self._load_initial_models()
             options = ProtocolOptions.of(self._settings)
             for listener in self._listeners:
@@ -180,6 +193,12 @@ class Server:
             listener.abandon()
         await asyncio.gather(*closing)
         await self._pool.close()
+
+    async def _publish_keys(self) -> None:
+        """Write the key file, now that no other server of this directory can hold our ports. Raises OSError."""
+        if self._authorization is not None:
+            await asyncio.to_thread(self._authorization.publish)
+            self._telemetry.log("INFO", "util.TokenAuthorization", self._authorization.announcement)
 
     async def _load_initial_models(self) -> None:
         """Register what was named for start-up; workers load behind it. A model that fails is reported and left out."""
@@ -264,9 +283,12 @@ def _serve(settings: Settings, nursery: Nursery, telemetry: Telemetry) -> int:
     for notice in settings.notices:
         telemetry.log(notice.level, notice.logger, notice.message)
     telemetry.log("INFO", "ModelServer", banner(settings, gpus, os.cpu_count() or 1, memory, version()))
+    authorization = None
+    if not settings.disable_token_authorization:
+        authorization = Authorization(KeyFile(Path.cwd() / "key_file.json"), settings.token_expiration_min)
 
     async def run() -> None:
-        await Server(settings, nursery, telemetry, gpus).run()
+        await Server(settings, nursery, telemetry, gpus, authorization).run()
 
     try:
         uvloop.run(run())
@@ -276,6 +298,9 @@ def _serve(settings: Settings, nursery: Nursery, telemetry: Telemetry) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+    finally:
+        if authorization is not None:
+            authorization.withdraw()  # not before the loop is closed: a renewal may be writing the file until then
     return 0
 
 

@@ -9,14 +9,18 @@ import asyncio
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 import uvloop
-from starlette.types import Receive, Scope, Send
 
 from benchmarks.prototype.frames import PREFIX, Reply, Request, decode_replies, frame
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 POLL = 0.05  # seconds between looks for a worker's socket
 

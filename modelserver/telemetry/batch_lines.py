@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from modelserver.telemetry.clock import MILLISECOND, nanoseconds
-from modelserver.telemetry.doubles import java_double
+from modelserver.telemetry.doubles import java_whole
 from modelserver.telemetry.forms import Form, field
 from modelserver.telemetry.page import thread_name
 from modelserver.telemetry.records import BatchDone
-from modelserver.telemetry.scribe import Scribe
+from modelserver.telemetry.scribe import Scribe, Source
 
 PATIENCE: Final = 1.0  # seconds that the last lines of a batch wait for the lines of its requests
 
 _FORMS: Final = 4096
-_Forms = tuple[Form, Form, str]  # before and after the lines of the requests; the thread of the worker's own lines
+_HEAD: Final = ("sent", "sent_s", "sent_ms")
+_TAIL: Final = ("done", "done_s", "response_ms", "thread_time")
+_Forms = tuple[Form, Form, Source]  # before and after the lines of the requests; where metric updates come from
 
 
-@dataclass(slots=True)
-class _Tail:
+class _Tail(msgspec.Struct, gc=False):  # never part of a cycle, as the records
     """The last lines of a batch, due when the lines of all its requests are written."""
 
     form: Form
-    fields: dict[str, str]
+    fields: tuple[str, ...]
     replied: float
     missing: int
 
@@ -43,22 +45,18 @@ class BatchLines:
 
     def write(self, record: BatchDone) -> None:
         """Update metrics and write the first lines; the last ones now if no request follows."""
-        head, tail, thread = self._forms.get(record.worker) or self._new_forms(record.worker)
-        thread_time = float(nanoseconds(record.replied, record.done) // MILLISECOND)
+        head, tail, source = self._forms.get(record.worker) or self._new_forms(record.worker)
+        clock, replied = self._scribe.clock, record.replied
+        sent = clock.stamps[int((record.sent + clock.offset) * 1000)]
+        head.repeat((sent.date, sent.seconds, sent.milliseconds))
+        for metric in record.metrics:
+            self._scribe.update_model(metric, clock.stamp(replied), source)
+        thread_time = nanoseconds(replied, record.done) // MILLISECOND
         if tail.updates:
-            tail.update({"thread_time": thread_time})
-        fields = self._fields(record, thread_time)
-        head.write(fields)
-        if record.metrics:
-            replied = self._scribe.clock.stamp(record.replied)
-            for metric in record.metrics:
-                self._scribe.update_model(metric, replied, thread)
-        if not record.ids:
-            tail.write(fields)
-            return
-        waiting = _Tail(tail, fields, record.replied, len({*record.ids}))
-        for request_id in record.ids:
-            self._tails[request_id] = waiting
+            tail.update(thread_time=float(thread_time))
+        done = clock.stamps[int((record.done + clock.offset) * 1000)]
+        response_ms = str(nanoseconds(record.sent, replied) // MILLISECOND)
+        self._hold(record, tail, (done.date, done.seconds, response_ms, java_whole(thread_time)))
 
     def request_written(self, request_id: str) -> None:
         """The lines of this request are on the page."""
@@ -67,7 +65,7 @@ class BatchLines:
             return
         tail.missing -= 1
         if not tail.missing:
-            tail.form.write(tail.fields)
+            tail.form.repeat(tail.fields)
 
     def release(self, until: float) -> None:
         """Wait no longer for requests of batches that were answered before that moment."""
@@ -76,6 +74,15 @@ class BatchLines:
             if tail.replied >= until:
                 return
             self.request_written(request_id)
+
+    def _hold(self, record: BatchDone, form: Form, fields: tuple[str, ...]) -> None:
+        ids = record.ids
+        if not ids:
+            form.repeat(fields)
+            return
+        tail = _Tail(form, fields, record.replied, len({*ids}) if len(ids) > 1 else 1)
+        for request_id in ids:
+            self._tails[request_id] = tail
 
     def _new_forms(self, worker: str) -> _Forms:
         thread = thread_name(worker)
@@ -88,18 +95,5 @@ class BatchLines:
         tail.metric("done", "WorkerThreadTime", ("Host",), "thread_time")
         if len(self._forms) >= _FORMS:
             self._forms.clear()
-        forms = self._forms[worker] = head.finish(), tail.finish(), thread + "-stdout"
+        forms = self._forms[worker] = head.finish(_HEAD), tail.finish(_TAIL), Source(thread + "-stdout")
         return forms
-
-    def _fields(self, record: BatchDone, thread_time: float) -> dict[str, str]:
-        sent_date, sent_s, sent_ms = self._scribe.clock.stamp(record.sent)
-        done_date, done_s, _ = self._scribe.clock.stamp(record.done)
-        return {
-            "sent": sent_date,
-            "sent_s": sent_s,
-            "sent_ms": sent_ms,
-            "done": done_date,
-            "done_s": done_s,
-            "response_ms": str(nanoseconds(record.sent, record.replied) // MILLISECOND),
-            "thread_time": java_double(thread_time),
-        }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 _STEP: Final = 0.01  # seconds the wall clock may move against the monotonic one before the offset is taken again
 _CACHED: Final = 4096  # stamps kept; four seconds of milliseconds
@@ -12,7 +13,8 @@ _CACHED: Final = 4096  # stamps kept; four seconds of milliseconds
 MILLISECOND: Final = 1_000_000  # ns
 
 
-class Stamp(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stamp:
     """One millisecond as lines tell it."""
 
     date: str  # local time, `2026-11-20T07:22:37,525`
@@ -36,26 +38,27 @@ class Clock:
     ) -> None:
         self.monotonic = monotonic
         self._wall = wall
-        self._offset = wall() - monotonic()
-        self._stamps = _Stamps(localtime)
+        self.offset = wall() - monotonic()
+        # By `int((moment + offset) * 1000)`. Open, because a call of `stamp` costs as much again as what it does.
+        self.stamps: Mapping[int, Stamp] = _Stamps(localtime)
 
     def resync(self) -> None:
         """Take the offset again if the wall clock was set or the machine slept."""
         offset = self._wall() - self.monotonic()
-        if abs(offset - self._offset) > _STEP:
-            self._offset = offset
+        if abs(offset - self.offset) > _STEP:
+            self.offset = offset
 
     def now(self) -> float:
         """Wall seconds of the present."""
-        return self.monotonic() + self._offset
+        return self.monotonic() + self.offset
 
     def stamp(self, moment: float) -> Stamp:
         """Date and epoch of a monotonic moment."""
-        return self._stamps[int((moment + self._offset) * 1000)]
+        return self.stamps[int((moment + self.offset) * 1000)]
 
     def date(self, wall: float) -> str:
         """Local time of wall seconds, `2026-11-20T07:22:37,525`."""
-        return self._stamps[int(wall * 1000)].date
+        return self.stamps[int(wall * 1000)].date
 
 
 class _Stamps(dict[int, Stamp]):

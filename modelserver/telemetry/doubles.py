@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Final
+
+_THOUSANDTHS: Final = tuple(repr(number / 1000)[1:] for number in range(1000))  # `.0`, `.001`, ..., `.999`
 
 
 def java_double(value: float) -> str:
@@ -18,6 +21,16 @@ def java_double(value: float) -> str:
     if not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     return _scientific(value)
+
+
+def java_whole(number: int) -> str:
+    """`java_double` of a whole number, from its digits."""
+    return f"{number}.0" if 0 <= number < 10**7 else java_double(number)
+
+
+def java_thousandths(number: int) -> str:
+    """`java_double` of `number` / 1000, from its digits."""
+    return f"{number // 1000}{_THOUSANDTHS[number % 1000]}" if 0 <= number < 10**10 else java_double(number / 1000)
 
 
 def prometheus_double(value: float) -> str:

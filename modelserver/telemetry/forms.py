@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Final
 
@@ -11,8 +11,10 @@ from modelserver.telemetry.page import Page
 from modelserver.telemetry.scribe import Scribe
 
 _FIELD: Final = re.compile("\0(\\w+)\0")
+_PLACES: Final = slice(1, None, 2)  # of the fields in a text that is cut at them: text, field, text, ..., text
 
-_Fields = Mapping[str, str]
+_Fields = tuple[str, ...]
+_Template = tuple[list[str], list[str], Callable[[_Fields], _Fields]]  # sink on the page, pieces, choice of fields
 
 
 def field(name: str) -> str:
@@ -31,6 +33,8 @@ class Form:
         self._thread = _fixed(thread)
         self._page = Page()
         self._templates: list[_Template] = []
+        self._last: _Fields = ()
+        self._texts: list[tuple[list[str], str]] = []
         self.updates: list[tuple[Callable[[float], None], str]] = []
 
     def server(self, moment: str, level: str, logger: str, message: str) -> None:
@@ -56,40 +60,47 @@ class Form:
         tail = f"{_fixed(series.tail)}timestamp:{field(f'{moment}_s')}"
         self._page.ts_metric(field(moment), thread or self._thread, f"{_fixed(series.head)}{field(number)}{tail}")
 
-    def finish(self) -> Form:
-        """Close the form: from now on it is only filled in."""
-        self._templates = [_Template(sink, "".join(lines)) for sink, lines in enumerate(self._page.lines) if lines]
+    def finish(self, names: Sequence[str]) -> Form:
+        """Close the form: from now on it is only filled in, with fields in the order of `names`."""
+        sinks = zip(self._scribe.page.lines, self._page.lines, strict=True)
+        self._templates = [_template(sink, "".join(lines), names) for sink, lines in sinks if lines]
         return self
 
-    def update(self, numbers: Mapping[str, float]) -> None:
+    def update(self, **numbers: float) -> None:
         """Update the stored series."""
         for store, number in self.updates:
             store(numbers[number])
 
     def write(self, fields: _Fields) -> None:
-        """Put the lines of one event on the page."""
-        lines = self._scribe.page.lines
-        for template in self._templates:
-            # Three times as fast as `%` or `format`: the fields drop into every second place of the pieces.
-            template.pieces[1::2] = template.pick(fields)
-            lines[template.sink].append("".join(template.pieces))
+        """Put the lines of one event on the page. Nothing checks that the fields are text before it is taken."""
+        for sink, pieces, pick in self._templates:
+            # The quickest way, measured: no text is made here, the page joins all its pieces at once.
+            pieces[_PLACES] = pick(fields)
+            sink += pieces
+
+    def repeat(self, fields: _Fields) -> None:
+        """The same where most events have the fields of the one before: under load they share a millisecond."""
+        if fields != self._last:
+            self._last = fields
+            self._texts = [(sink, _text(pieces, pick(fields))) for sink, pieces, pick in self._templates]
+        for sink, text in self._texts:
+            sink.append(text)
 
 
-class _Template:
-    """The text for one sink, cut at its fields."""
-
-    __slots__ = ("pick", "pieces", "sink")
-
-    def __init__(self, sink: int, text: str) -> None:
-        self.sink = sink
-        self.pieces = _FIELD.split(text)  # text, field, text, ..., text
-        self.pick = _picker(self.pieces[1::2])
+def _template(sink: list[str], text: str, names: Sequence[str]) -> _Template:
+    pieces = _FIELD.split(text)
+    return sink, pieces, _picker([names.index(name) for name in pieces[_PLACES]])
 
 
-def _picker(names: Sequence[str]) -> Callable[[_Fields], Sequence[str]]:
-    if len(names) == 1:
-        return lambda fields: (fields[names[0]],)  # itemgetter would give the bare value
-    return itemgetter(*names)
+def _text(pieces: list[str], fields: _Fields) -> str:
+    pieces[_PLACES] = fields
+    return "".join(pieces)
+
+
+def _picker(places: Sequence[int]) -> Callable[[_Fields], _Fields]:
+    if len(places) == 1:
+        return lambda fields: (fields[places[0]],)  # itemgetter would give the bare value
+    return itemgetter(*places)
 
 
 def _fixed(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from modelserver.telemetry.clock import MILLISECOND, nanoseconds
-from modelserver.telemetry.doubles import java_double
+from modelserver.telemetry.doubles import java_thousandths, java_whole
 from modelserver.telemetry.forms import Form, field
 from modelserver.telemetry.page import thread_name
 from modelserver.telemetry.records import RequestDone
@@ -17,11 +17,15 @@ GRPC: Final = "gRPC"  # the method of gRPC calls
 _FORMS: Final = 4096
 _HOST: Final = ("Host",)
 _STATUS_METRICS: Final = {2: "Requests2XX", 4: "Requests4XX", 5: "Requests5XX"}
-_CALL: Final = f'"{field("method")} {field("target")} {field("version")}"'
-_ACCESS: Final = f"{field('remote')} {_CALL} {field('status')} {field('duration')}"
 _WAITING: Final = f"Waiting time ns: {field('queue_ns')}, Backend time ns: {field('backend_ns')}"
+# fmt: off
+_FIELDS: Final = (
+    "received", "received_s", "responded", "responded_s", "replied", "replied_s",
+    "id", "access", "latency", "queue", "queue_ms", "one", "queue_ns", "backend_ns",
+)
+# fmt: on
 
-# Worker, model, label, hundreds of the HTTP status; whether the client got an answer, the worker replied, it succeeded.
+# Worker, model, label, status; whether the call was gRPC, the worker replied, it succeeded.
 _Key = tuple[str, str, str, int, bool, bool, bool]
 
 
@@ -34,61 +38,57 @@ class RequestLines:
 
     def write(self, record: RequestDone) -> None:
         """Update metrics and put the lines on the page."""
-        key = _key(record)
+        key = (
+            record.worker,
+            record.model,
+            record.label,
+            record.status,
+            record.method == GRPC,
+            record.replied > 0,
+            record.ok,
+        )
         form = self._forms.get(key) or self._new_form(key)
-        # Latencies in microseconds with the nanoseconds as fraction, queue time in whole milliseconds.
         replied = record.replied or record.responded
-        queue_ns = nanoseconds(record.received, record.sent)
-        latency, queue = nanoseconds(record.received, replied) / 1000, queue_ns / 1000
-        queue_ms = float(queue_ns // MILLISECOND)
+        queue_ns, latency_ns = nanoseconds(record.received, record.sent), nanoseconds(record.received, replied)
         if form.updates:
-            form.update({"one": 1.0, "latency": latency, "queue": queue, "queue_ms": queue_ms})
-        fields = self._fields(record, replied)
-        fields["latency"], fields["queue"], fields["queue_ms"] = map(java_double, (latency, queue, queue_ms))
-        if self._scribe.writes_debug:
-            fields["queue_ns"] = str(queue_ns)
-            fields["backend_ns"] = str(nanoseconds(record.sent or replied, replied))
-        form.write(fields)
+            _update(form, queue_ns, latency_ns)
+        form.write(self._fields(record, replied, queue_ns, latency_ns))
 
-    def _fields(self, record: RequestDone, replied: float) -> dict[str, str]:
-        stamp = self._scribe.clock.stamp
-        received_date, received_s, _ = stamp(record.received)
-        responded_date, responded_s, _ = stamp(record.responded)
-        replied_date, replied_s, _ = stamp(replied)
-        return {
-            "remote": record.remote,
-            "method": record.method,
-            "target": record.target,
-            "version": record.version,
-            "status": str(record.status),
-            "duration": str(nanoseconds(record.received, record.responded) // MILLISECOND),
-            "id": record.request_id,
-            "received": received_date,
-            "received_s": received_s,
-            "responded": responded_date,
-            "responded_s": responded_s,
-            "replied": replied_date,
-            "replied_s": replied_s,
-            "one": "1.0",
-        }
+    def _fields(self, record: RequestDone, replied_at: float, queue_ns: int, latency_ns: int) -> tuple[str, ...]:
+        stamps, offset = self._scribe.clock.stamps, self._scribe.clock.offset
+        received = stamps[int((record.received + offset) * 1000)]
+        responded = stamps[int((record.responded + offset) * 1000)]
+        replied = stamps[int((replied_at + offset) * 1000)]
+        duration = nanoseconds(record.received, record.responded) // MILLISECOND
+        # fmt: off
+        fields = (
+            received.date, received.seconds, responded.date, responded.seconds, replied.date, replied.seconds,
+            f"{record.request_id}",  # text whatever it is, see `Form.write`
+            f'{record.remote} "{record.method} {record.target} {record.version}" {record.status} {duration}',
+            java_thousandths(latency_ns), java_thousandths(queue_ns), java_whole(queue_ns // MILLISECOND), "1.0",
+        )
+        # fmt: on
+        if not self._scribe.writes_debug:
+            return fields
+        return *fields, str(queue_ns), str(nanoseconds(record.sent or replied_at, replied_at))
 
     def _new_form(self, key: _Key) -> Form:
-        worker, model, label, hundreds, answered, replied, ok = key
+        worker, model, label, status, grpc, replied, ok = key
         form = Form(self._scribe, thread_name(worker) or LISTENER_THREAD)
         labels = (model, label)
         if model:
             form.metric("received", "ts_inference_requests_total", labels, "one", LISTENER_THREAD)
         if worker and replied and self._scribe.writes_info:
             form.server("replied", "INFO", "wlm.BatchAggregator", f"Sending response for jobId {field('id')}")
-        if answered:
-            form.access("responded", _ACCESS)
-        if hundreds in _STATUS_METRICS:
-            form.metric("responded", _STATUS_METRICS[hundreds], _HOST, "one")
+        if grpc or status:
+            form.access("responded", field("access"))
+        if not grpc and (name := _STATUS_METRICS.get(min(status // 100, 5))):
+            form.metric("responded", name, _HOST, "one")
         if model and ok:
             self._add_success(form, labels)
         if len(self._forms) >= _FORMS:
             self._forms.clear()
-        self._forms[key] = form.finish()
+        self._forms[key] = form.finish(_FIELDS)
         return form
 
     def _add_success(self, form: Form, labels: tuple[str, str]) -> None:
@@ -99,14 +99,7 @@ class RequestLines:
         form.metric("replied", "QueueTime", _HOST, "queue_ms")
 
 
-def _key(record: RequestDone) -> _Key:
-    grpc = record.method == GRPC
-    return (
-        record.worker,
-        record.model,
-        record.label,
-        0 if grpc else min(record.status // 100, 5),
-        grpc or record.status != 0,
-        record.replied > 0,
-        record.ok,
-    )
+def _update(form: Form, queue_ns: int, latency_ns: int) -> None:
+    """Latencies are in microseconds with the nanoseconds as fraction, the queue time in whole milliseconds."""
+    queue_ms = float(queue_ns // MILLISECOND)
+    form.update(one=1.0, latency=latency_ns / 1000, queue=queue_ns / 1000, queue_ms=queue_ms)

@@ -55,7 +55,8 @@ class Ring:
         """The oldest records, at most so many."""
         popleft = self._queue.popleft
         records = [popleft() for _ in range(min(most, len(self._queue)))]
-        self._printed_out += sum(len(record.line) for record in records if type(record) is Printed)
+        if self._printed_out != self._printed_in:
+            self._printed_out += sum(len(record.line) for record in records if type(record) is Printed)
         return records
 
     def take_dropped(self) -> int:

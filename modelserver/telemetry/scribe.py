@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from modelserver.telemetry.catalogue import Catalogue, Series
 from modelserver.telemetry.clock import Clock, Stamp
 from modelserver.telemetry.doubles import java_double
@@ -9,6 +11,20 @@ from modelserver.telemetry.page import Page, level_rank, thread_name
 from modelserver.telemetry.records import MetricUpdate, ServerLine
 
 _DEBUG, _INFO = level_rank("DEBUG"), level_rank("INFO")
+
+
+class Source:
+    """Where updates of worker metrics come from: the thread that their lines name, the host if it is not this one.
+
+    Most updates of a name repeat the dimensions of its last one, whose series is kept for them.
+    """
+
+    __slots__ = ("hostname", "series", "thread")
+
+    def __init__(self, thread: str, hostname: str = "") -> None:
+        self.thread = thread
+        self.hostname = hostname
+        self.series: dict[str, tuple[Sequence[tuple[str, str]], Series]] = {}
 
 
 class Scribe:
@@ -49,14 +65,14 @@ class Scribe:
         if series.store is not None:
             series.store(value)
             return
-        date, seconds, _ = self.clock.stamp(moment)
-        self.page.ts_metric(date, thread, f"{series.head}{java_double(value)}{series.tail}timestamp:{seconds}")
+        stamp = self.clock.stamp(moment)
+        message = f"{series.head}{java_double(value)}{series.tail}timestamp:{stamp.seconds}"
+        self.page.ts_metric(stamp.date, thread, message)
 
-    def update_model(self, update: MetricUpdate, stamp: Stamp, thread: str, hostname: str | None = None) -> None:
+    def update_model(self, update: MetricUpdate, stamp: Stamp, source: Source) -> None:
         """Take in one update of a worker metric; unknown names are dropped."""
-        values = (*[value for _, value in update.dimensions], hostname or self.hostname)
         try:
-            series = self.catalogue.model.series(update.name, values)
+            series = self._model_series(update, source)
             if series is None:
                 return
             if series.store is not None:
@@ -64,11 +80,21 @@ class Scribe:
                 return
         except ValueError as error:
             message = f"Failed to update backend metric {update.name}: {error}"
-            self._complain_once("wlm.WorkerLifeCycle", message, thread)
+            self._complain_once("wlm.WorkerLifeCycle", message, source.thread)
             return
-        date, seconds, _ = stamp
-        value, ids = java_double(update.value), update.request_ids or "null"
-        self.page.model_metric(date, thread, f"{series.head}{value}{series.tail}requestID:{ids},timestamp:{seconds}")
+        tail = f"{series.tail}requestID:{update.request_ids or 'null'},timestamp:{stamp.seconds}"
+        self.page.model_metric(stamp.date, source.thread, f"{series.head}{java_double(update.value)}{tail}")
+
+    def _model_series(self, update: MetricUpdate, source: Source) -> Series | None:
+        dimensions = update.dimensions
+        last = source.series.get(update.name)
+        if last is not None and last[0] == dimensions:
+            return last[1]
+        values = (*[value for _, value in dimensions], source.hostname or self.hostname)
+        series = self.catalogue.model.series(update.name, values)
+        if series is not None:
+            source.series[update.name] = dimensions, series
+        return series
 
     def _complain_once(self, logger: str, message: str, thread: str) -> None:
         # A wrong definition fails at every request: one line says as much as thousands.

@@ -7,7 +7,7 @@ from typing import Final
 from modelserver.telemetry import metric_lines
 from modelserver.telemetry.page import thread_name
 from modelserver.telemetry.records import Printed, WorkerLoaded, WorkerMetrics
-from modelserver.telemetry.scribe import Scribe
+from modelserver.telemetry.scribe import Scribe, Source
 
 _API_ERROR: Final = (
     "Failed to update metric with name:"  # printed by the handlers' metrics API, with the prefix of a metric
@@ -36,15 +36,15 @@ class WorkerLines:
 
     def metrics(self, record: WorkerMetrics) -> None:
         """Updates through the metrics API outside a batch."""
-        thread = thread_name(record.worker) + "-stdout"
+        source = Source(thread_name(record.worker) + "-stdout")
         stamp = self._scribe.clock.stamp(record.moment)
         for metric in record.metrics:
-            self._scribe.update_model(metric, stamp, thread)
+            self._scribe.update_model(metric, stamp, source)
 
     def _metric(self, record: Printed, thread: str) -> None:
         metric = metric_lines.parse(record.line)
         if metric is not None:
-            self._scribe.update_model(metric, self._scribe.clock.stamp(record.moment), thread, metric.hostname)
+            self._scribe.update_model(metric, self._scribe.clock.stamp(record.moment), Source(thread, metric.hostname))
             return
         text = metric_lines.message(record.line)
         if not text.startswith(_API_ERROR):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modelserver.telemetry.doubles import java_double, prometheus_double
+from modelserver.telemetry.doubles import java_double, java_thousandths, java_whole, prometheus_double
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -70,6 +70,24 @@ def test_no_shorter_decimal_would_do(value: float) -> None:
     digits = len(Decimal(java_double(value)).normalize().as_tuple().digits)
     if digits > 2:
         assert float(f"{value:.{digits - 2}e}") != value
+
+
+@given(st.integers(-100, 10**12))
+@example(0)
+@example(10**7 - 1)
+@example(10**7)
+def test_whole_numbers_have_the_same_text(number: int) -> None:
+    assert java_whole(number) == java_double(float(number))
+
+
+@given(st.integers(-100, 10**12))
+@example(0)
+@example(1)
+@example(187500)
+@example(10**10 - 1)
+@example(10**10)
+def test_thousandths_have_the_same_text(number: int) -> None:
+    assert java_thousandths(number) == java_double(number / 1000)
 
 
 def test_prometheus_spells_the_infinities_its_own_way() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from telemetry_served import DATE, WORKER, Served
 
 from modelserver.telemetry.metric_lines import PrintedMetric, parse
+from modelserver.wire.frames import Metric
 
 LEVEL = [("ModelName", "probe"), ("Level", "Model")]
 
@@ -76,6 +77,17 @@ def test_printed_metric_keeps_its_host_name(tmp_path: Path) -> None:
         line = "[METRICS]PredictionTime.ms:9.3|#ModelName:probe,Level:Model|#hostname:h,1700000000"
         served.telemetry.printed(WORKER, "stdout", line)
         assert 'PredictionTime{ModelName="probe",Level="Model",Hostname="h",} 9.3' in served.scrape()
+
+
+def test_updates_of_one_name_keep_their_dimensions_apart(tmp_path: Path) -> None:
+    def update(model: str) -> Metric:
+        return Metric("PredictionTime", "ms", 1.5, [("ModelName", model), ("Level", "Model")], "GAUGE", "a")
+
+    with Served(tmp_path) as served:
+        served.batch("a", metrics=[update("x"), update("x"), update("y"), update("x")])
+        served.telemetry.worker_metrics(WORKER, "probe", [update("z")])
+        models = [line.partition("ModelName:")[2][0] for line in served.file("model_metrics")]
+        assert models == ["x", "x", "y", "x", "z"]
 
 
 def test_unreadable_metric_line_is_told(tmp_path: Path) -> None:

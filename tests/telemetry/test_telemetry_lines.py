@@ -70,6 +70,40 @@ def test_batch_of_two_ends_after_both_requests(tmp_path: Path) -> None:
         ]
 
 
+def test_batches_of_several_workers_keep_their_times_apart(tmp_path: Path) -> None:
+    other = "W-9001-probe_1.0"
+    with Served(tmp_path) as served:
+        for worker, request_id, sent, replied, done in (
+            (WORKER, "a", 0.125, 0.1875, 0.25),
+            (other, "b", 0.125, 0.1875, 0.25),
+            (WORKER, "c", 0.125, 0.25, 0.25),  # sent with "a", answered later
+            (WORKER, "d", 2.0, 2.0625, 2.125),  # takes as long as "a"
+        ):
+            served.hands.monotonic = done
+            served.telemetry.batch_done(worker, "probe", [request_id], sent, replied, [], True)
+        for request_id in ("a", "c", "b", "d"):
+            served.predict(request_id)
+        lines = [line.replace("org.pytorch.serve.", "") for line in served.stdout()]
+        begin = [line for line in lines if "wlm.WorkerThread - Loop" in line]
+        end = [line for line in lines if "wlm.WorkerThread - Back" in line]
+        assert begin == [
+            f"{DATE},125 [INFO ] {WORKER} wlm.WorkerThread - Looping backend response at: 1795176000125",
+            f"{DATE},125 [INFO ] {other} wlm.WorkerThread - Looping backend response at: 1795176000125",
+            f"{DATE},125 [INFO ] {WORKER} wlm.WorkerThread - Looping backend response at: 1795176000125",
+            f"2026-11-20T12:00:02,000 [INFO ] {WORKER} wlm.WorkerThread - Looping backend response at: 1795176002000",
+        ]
+        assert end == [
+            f"{DATE},250 [INFO ] {WORKER} wlm.WorkerThread - Backend response time: 62",
+            f"{DATE},250 [INFO ] {WORKER} wlm.WorkerThread - Backend response time: 125",
+            f"{DATE},250 [INFO ] {other} wlm.WorkerThread - Backend response time: 62",
+            f"2026-11-20T12:00:02,125 [INFO ] {WORKER} wlm.WorkerThread - Backend response time: 62",
+        ]
+        assert [line.partition(" - ")[2][:28] for line in served.file("ts_metrics") if "WorkerThread" in line] == [
+            "WorkerThreadTime.Millisecond"
+        ] * 4
+        assert [line.rpartition(" ")[2] for line in served.file("model_log")] == ["1795176000"] * 3 + ["1795176002"]
+
+
 def test_last_lines_of_a_batch_do_not_wait_for_ever(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         served.batch("never answered")

@@ -368,11 +368,13 @@ def test_bad_records_do_not_stop_the_writer(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         served.telemetry.batch_done(WORKER, "m", ["id"], cast(float, None), 1.0, [], True)
         served.telemetry.log("INFO", "ModelServer", "x", cast(str, 5))
+        served.predict(cast(str, 7))
         served.get()
         text = "\n".join(served.stdout())
         assert "A BatchDone record could not be written: " in text
         assert "A ServerLine record could not be written: " in text
-        assert len(served.file("access_log")) == 1
+        assert "Sending response for jobId 7" in text
+        assert len(served.file("access_log")) == 2
 
 
 def test_close_writes_everything_and_can_be_repeated(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ class Nursery:
         if self._revival is not None:
             await asyncio.wait([self._revival])
         self._disconnect()
+        if self.ready is None:
+            self._process.kill()  # it still imports: it has no workers yet, and would see the end only afterwards
         await self._loop.run_in_executor(None, self._end_process)
         self._bereave("the server stops", {})
 

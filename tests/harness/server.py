@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import psutil
 
+MODELSERVER = Path(sys.executable).with_name("modelserver")
 DEADLINE = 60.0  # seconds for anything to happen; a test that needs it has failed
 T = TypeVar("T")
 
@@ -41,8 +42,10 @@ class ServerProcess:
         flags: Sequence[str] = ("--disable-token-auth", "--enable-model-api", "--ncs"),
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Path = MODELSERVER,
     ) -> None:
         self.directory = directory
+        self.program = program
         self.store = directory / "store"
         self.temp = directory / "temp"
         for path in (self.store, self.temp):
@@ -50,7 +53,7 @@ class ServerProcess:
         keys = {f"{name}_address": "http://127.0.0.1:0" for name in ("inference", "management", "metrics")}
         keys |= {name: str(value) for name, value in (config or {}).items()}
         (directory / "config.properties").write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
-        self.command = [str(Path(sys.executable).with_name("modelserver")), "--start", "--foreground"]
+        self.command = [str(program), "--start", "--foreground"]
         self.command += ["--model-store", str(self.store), "--ts-config", "config.properties", *flags]
         self.command += ["--models", *models] if models else []
         self.environment = {
@@ -64,7 +67,6 @@ class ServerProcess:
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
-        self._tree: list[psutil.Process] = []
 
     def __enter__(self) -> Self:
         self.start()
@@ -137,6 +139,24 @@ class ServerProcess:
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
+    @property
+    def pid_file(self) -> Path:
+        """Where the launcher names the server."""
+        return Path(self.environment["TMPDIR"], ".model_server.pid")
+
+    def launch(self, *flags: str, program: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Another call of the program beside the server: same directory, same environment, a console of its own."""
+        return subprocess.run(
+            [str(program or self.program), *flags],
+            cwd=self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE,
+        )
+
     def url(self, api: str = "Inference") -> str:
         """Base URL of an API, from the server's own log."""
         found = re.search(rf"{api} API bind to: (http://\S+)", self.output)
@@ -175,3 +195,44 @@ class ServerProcess:
     def log(self, name: str) -> str:
         """Text of one log file."""
         return (self.directory / "logs" / name).read_text()
+
+
+class BackgroundServer(ServerProcess):
+    """`modelserver --start`: the process of this object is the launcher, the server is the one the pid file names."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory, **options)
+        self.command.remove("--foreground")
+        self.server: psutil.Process | None = None
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start; look up the server when the ready line is there."""
+        super().start(wait=False)
+        if wait:
+            eventually(lambda: self.started or not self._reading())
+            assert self.started, f"server did not start:\n{self.output}"
+            self.server = psutil.Process(int(self.pid_file.read_text()))
+
+    def _reading(self) -> bool:
+        return self._reader is not None and self._reader.is_alive()
+
+    def tree(self) -> list[psutil.Process]:
+        """The server process and all its descendants."""
+        assert self.server is not None
+        return [self.server, *self.server.children(recursive=True)]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal the server unless it has ended, wait, check that nothing is left; the exit status of the launcher."""
+        if self.server is not None and not ended(self.server):
+            tree = self.tree()
+            self.server.send_signal(number)
+            eventually(lambda: all(map(ended, tree)))
+        return self.wait()
+
+
+def ended(process: psutil.Process) -> bool:
+    """Gone, or dead and not yet reaped by a parent that is none of ours."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -230,8 +230,8 @@ class Server:
 
 
 def _frame_limit(settings: Settings) -> int:
-    """Bytes of one frame from a worker: a full batch of the largest replies would be absurd, one is not."""
-    return 2 * settings.max_response_size + (64 << 20)
+    """Bytes of one frame from a worker: a large batch of the largest replies fits, garbage in the length does not."""
+    return min(256 * max(settings.max_response_size, 1 << 20), (1 << 31) - 1)
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:

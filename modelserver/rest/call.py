@@ -73,32 +73,18 @@ class Call:
     def record(self, status: int, responded: float, *, ok: bool) -> None:
         """Tell telemetry; once per response."""
         exchange, job = self.exchange, self.job
-        target, version = exchange.target.decode("latin-1"), "HTTP/" + exchange.version
+        facts = (
+            exchange.remote,
+            exchange.method,
+            exchange.target.decode("latin-1"),
+            "HTTP/" + exchange.version,
+            status,
+            exchange.received,
+            responded,
+        )
         if job is None or job.kind == DESCRIBE:
-            self.telemetry.request_done(
-                exchange.remote,
-                exchange.method,
-                target,
-                version,
-                status,
-                exchange.received,
-                responded,
-                request_id=self.request_id,
-            )
+            self.telemetry.request_done(*facts, request_id=self.request_id)
         else:
             self.telemetry.request_done(
-                exchange.remote,
-                exchange.method,
-                target,
-                version,
-                status,
-                exchange.received,
-                responded,
-                job.worker,
-                job.model,
-                job.label,
-                self.request_id,
-                job.sent,
-                job.replied,
-                ok,
+                *facts, job.worker, job.model, job.label, self.request_id, job.sent, job.replied, ok
             )

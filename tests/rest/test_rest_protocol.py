@@ -328,7 +328,7 @@ def test_a_response_without_length_is_framed_for_the_client(version: bytes) -> N
 
 def test_a_request_leaves_nothing_for_the_garbage_collector() -> None:
     def exchanges() -> int:
-        return sum(isinstance(thing, Exchange) for thing in gc.get_objects())
+        return sum(type(thing) is Exchange for thing in gc.get_objects())
 
     async def talk() -> None:
         connection = predicting().connect()

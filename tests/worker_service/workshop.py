@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,18 +36,22 @@ class KeepingChannel(Channel):
         return [frame for frame in self.sent if isinstance(frame, Chunk)]
 
 
+_folders: set[str] = set()  # of the models that this process has seen
+
+
 def forget_models() -> None:
     """A process serves one model, but the tests many: drop the modules of earlier ones."""
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
-        if any(str(place).startswith(tempfile.gettempdir()) for place in places):
+        if any(str(place).startswith(tuple(_folders)) for place in places):
             del sys.modules[name]
 
 
 def write_model(folder: Path, files: dict[str, str], **model: str) -> Path:
     """A model directory with these files; keyword arguments become members of the manifest's `model`."""
     forget_models()
+    _folders.add(f"{folder}/")
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,8 @@ NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 def example() -> Iterator[SimpleNamespace]:
     """The example's modules, imported as its own directory would: they lie beside each other in the archive as well."""
     names = ("model", "train", "digits_handler")
+    for name in names:  # other tests of this process may have loaded models by the same names
+        sys.modules.pop(name, None)
     sys.path.insert(0, str(DIGITS))
     try:
         modules: dict[str, ModuleType] = {name: importlib.import_module(name) for name in names}

@@ -96,7 +96,8 @@ def write(report: Report, directory: Path, page: Path | None) -> None:
     titles = {server: report.titles[server] for server in report.versions}
     draw(medians, report.plan.points, titles, directory / "results.png")
     if page:
-        shutil.copyfile(directory / "results.png", page.with_suffix(".png"))
+        for suffix in (".json", ".png"):
+            shutil.copyfile(directory / f"results{suffix}", page.with_suffix(suffix))
         write_page(page, report.as_markdown(page.with_suffix(".png").name))
 
 

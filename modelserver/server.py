@@ -37,6 +37,7 @@ from modelserver.settings.command_line import parse
 from modelserver.settings.loading import load
 from modelserver.settings.startup import InitialModel, initial_models
 from modelserver.settings.table import Settings
+from modelserver.settings.unserved import unserved_settings
 from modelserver.settings.version import version
 from modelserver.telemetry.telemetry import Telemetry
 
@@ -280,7 +281,7 @@ def _run(settings: Settings) -> int:
 def _serve(settings: Settings, nursery: Nursery, telemetry: Telemetry) -> int:
     gpus = settings.usable_gpus(count_gpus(os.environ))
     memory = psutil.virtual_memory().total >> 20
-    for notice in settings.notices:
+    for notice in [*settings.notices, *unserved_settings(settings)]:
         telemetry.log(notice.level, notice.logger, notice.message)
     telemetry.log("INFO", "ModelServer", banner(settings, gpus, os.cpu_count() or 1, memory, version()))
     authorization = None

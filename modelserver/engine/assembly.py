@@ -16,6 +16,7 @@ from modelserver.engine.slot import SlotFactory, SlotOwner, WorkerSlot
 from modelserver.engine.version import ModelVersion
 from modelserver.settings.model_options import ModelOptions, Requested, resolve
 from modelserver.settings.table import Settings
+from modelserver.settings.unserved import unserved_options
 from modelserver.wire.frames import Load
 
 
@@ -78,7 +79,7 @@ class Assembly:
             cpus=self._cpus,
             at_startup=registration.at_startup,
         )
-        for notice in notices:
+        for notice in [*notices, *unserved_options(archive.model_name, archive.version, options)]:
             self._events.log(notice.level, notice.logger, notice.message)
         return options
 

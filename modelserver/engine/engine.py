@@ -57,10 +57,6 @@ class Engine:
         versions = self._registry.versions(model) if every else [self._registry.get(model, version)]
         return [entry.status(loaded_at_startup=model in self._startup) for entry in versions]
 
-    def startup_models(self) -> list[str]:
-        """Names given by --models or load_models that are still registered."""
-        return list(self._startup)
-
     async def register(self, registration: Registration) -> Registered:
         """Open the archive, register the version, start its workers. On failure nothing stays registered."""
         archive = await self._open(registration)

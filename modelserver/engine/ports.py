@@ -31,8 +31,8 @@ class WorkerSpec:
 class WorkerOwner(Protocol):
     """The engine's side of a worker. Calls come in the order: spawned, connected, received..., gone (once, last)."""
 
-    def spawned(self, pid: int, command: Sequence[str]) -> None:
-        """The process exists."""
+    def spawned(self, pid: int, command: Sequence[str], why: str) -> None:
+        """The process exists; `why` says why it was not forked but runs a fresh interpreter, "" if it was forked."""
 
     def connected(self, hello: Hello) -> None:
         """The process has connected and may be sent a `Load`."""

@@ -146,9 +146,11 @@ class WorkerSlot:
 
     # The calls of the worker port, in their order.
 
-    def spawned(self, pid: int, command: Sequence[str]) -> None:
+    def spawned(self, pid: int, command: Sequence[str], why: str) -> None:
         """The process exists."""
         self.pid = pid
+        if why:
+            self._log("INFO", f"Worker {self.id} runs a fresh interpreter: {why}", "wlm.WorkerLifeCycle")
         self._debug(f"Worker cmdline: [{', '.join(command)}]", logger="wlm.WorkerLifeCycle")
 
     def connected(self, hello: Hello) -> None:

@@ -114,7 +114,7 @@ class Worker:
             return
         for output in self._outputs:
             output.start(self._loop)
-        self._owner.spawned(pid, command)
+        self._owner.spawned(pid, command, why)
         if self._remains.killed:
             self._nursery.kill(pid)
         if self._hello is not None:

@@ -148,7 +148,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if len(self.raw_headers) == self.options.max_headers:
             raise _Refused
-        lowered = name.lower()
+        lowered, value = name.lower(), value.rstrip(b" \t")  # the parser strips blanks in front only
         self.raw_headers.append((name, value))
         self.headers.append((lowered, value))
         if lowered in _NOTED:

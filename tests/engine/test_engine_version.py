@@ -65,7 +65,7 @@ class MemoryWorker:
             self.owner.gone(certificate or Certificate(Cause.EXIT, "exited with status 1", exit_code=1), unread=unread)
 
     def load(self, code: int = 200) -> None:
-        self.owner.spawned(4711, ["python", "worker"])
+        self.owner.spawned(4711, ["python", "worker"], "")
         self.owner.connected(Hello(self.spec.slot, self.spec.generation, 0, 4711, "", "3.11"))
         self.owner.received(Loaded(code, "loaded model m"))
 
@@ -244,6 +244,14 @@ async def test_a_job_goes_to_a_loaded_worker_and_its_reply_comes_back(scene: Sce
     worker.answer(b"yes")
     assert (await scene.reply_of(job)).body == b"yes"
     assert scene.journal.batches == [(["0"], True)]
+
+
+@scenario()
+async def test_the_log_says_why_a_worker_was_not_forked(scene: Scene) -> None:
+    scene.port.manual = True
+    (worker,) = await scene.grow(1)
+    worker.owner.spawned(4711, ["python"], "/m/json.py is already imported")
+    assert "INFO Worker 9000 runs a fresh interpreter: /m/json.py is already imported" in scene.journal.lines
 
 
 @scenario()

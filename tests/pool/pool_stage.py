@@ -54,7 +54,7 @@ class Owner:
         self.unread = False
         self._changed = asyncio.Event()
 
-    def spawned(self, pid: int, command: Sequence[str]) -> None:
+    def spawned(self, pid: int, command: Sequence[str], why: str) -> None:
         self.pid = pid
         self.command = list(command)
         self._note("spawned")

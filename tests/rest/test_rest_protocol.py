@@ -353,7 +353,7 @@ def test_what_an_endpoint_sees_of_a_request() -> None:
         exchange.respond(200, b"", b"")
 
     async def talk() -> None:
-        await Connection(app).feed(b"PUT /a%20b?c=d HTTP/1.1\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nhi")
+        await Connection(app).feed(b"PUT /a%20b?c=d HTTP/1.1\r\nX-Y: \t z \t\r\nContent-Length: 2\r\n\r\nhi")
 
     asyncio.run(talk())
     (exchange,) = seen

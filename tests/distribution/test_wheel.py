@@ -76,7 +76,7 @@ def run(*command: str | Path, directory: Path | None = None) -> str:
     finished = subprocess.run(
         list(map(str, command)),
         cwd=directory,
-        env=environment(),
+        env={**environment(), **({"TMPDIR": str(directory)} if directory else {})},  # where the pid file would be
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

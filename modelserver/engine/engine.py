@@ -37,9 +37,7 @@ class Engine:
         self._registry.get(job.model, version).submit(job)
 
     def cancel(self, job: Job) -> None:
-        """The client is gone: free the job's place; a pending `job.reply` is cancelled. Does nothing for a job that
-        is done.
-        """
+        """The client is gone: free the job's place; `job.done` is not called any more."""
         if job.owner is not None:
             job.owner.cancel(job)
 

@@ -14,7 +14,9 @@ from modelserver.engine.scheduler import Action, QueueFull, Scheduler, Send, Wak
 from modelserver.engine.slot import SlotFactory, WorkerSlot
 from modelserver.errors import Cause, Certificate, ServiceUnavailable, WorkerError
 from modelserver.settings.model_options import ModelOptions
-from modelserver.wire.frames import DESCRIBE, Batch, Cancel, Chunk, Replies
+from modelserver.wire.frames import DESCRIBE, Batch, Cancel, Chunk, Failure, Replies
+
+_CAUSES = frozenset(Cause)
 
 
 class ModelVersion:
@@ -79,6 +81,9 @@ class ModelVersion:
         jobs = self.scheduler.running(slot.id, frame.batch)
         if not jobs:
             return  # an answer to a batch that was given up meanwhile
+        if not _fits(frame, len(jobs)):
+            slot.kill(Cause.PROTOCOL, f"answered a batch of {len(jobs)} with replies to other requests")
+            return  # its jobs fail with it
         if type(frame) is Chunk:
             self._forward(jobs, frame)
             self._expect_reply(slot, self._loop.time())
@@ -97,9 +102,7 @@ class ModelVersion:
     def _settle(self, jobs: list[Job], frame: Replies, replied: float) -> None:
         """Answer the jobs of a batch."""
         if frame.code != 200:
-            certificate = None
-            if frame.failure is not None and frame.failure.cause:
-                certificate = Certificate(Cause(frame.failure.cause), frame.failure.detail, frame.failure.traceback)
+            certificate = _certificate(frame.failure)
             for job in jobs:
                 job.replied = replied
                 job.fail(WorkerError(frame.code, frame.message, certificate=certificate))
@@ -317,6 +320,27 @@ class ModelVersion:
             queue_remaining=max(0, self.scheduler.capacity - self.scheduler.waiting),
             queue_pending=self.scheduler.waiting,
         )
+
+
+def _fits(frame: Replies | Chunk, size: int) -> bool:
+    """Whether a frame answers the requests of a batch of that size: a broken worker must leave no job unanswered."""
+    if isinstance(frame, Chunk):
+        return all(0 <= reply.index < size for reply in frame.replies)
+    if frame.code != 200:
+        return True
+    expected = 0
+    for reply in frame.replies:
+        if reply.index != expected:
+            return False
+        expected += 1
+    return expected == size
+
+
+def _certificate(failure: Failure | None) -> Certificate | None:
+    """What a worker says of a failure that has one of the known causes."""
+    if failure is None or failure.cause not in _CAUSES:
+        return None
+    return Certificate(Cause(failure.cause), failure.detail, failure.traceback)
 
 
 def _died(job: Job, certificate: Certificate) -> WorkerError:

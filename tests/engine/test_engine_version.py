@@ -393,6 +393,35 @@ async def test_a_failed_batch_fails_all_its_jobs_alike(scene: Scene) -> None:
     assert scene.journal.batches == [(["0"], False)]
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        Replies(1, 200, "", []),
+        Replies(1, 200, "", [Reply(1, b"")]),
+        Replies(1, 200, "", [Reply(0, b""), Reply(0, b"")]),
+        Chunk(1, [Reply(-1, b"")]),
+    ],
+)
+def test_replies_to_other_requests_end_the_worker_and_leave_no_job_unanswered(frame: Replies | Chunk) -> None:
+    async def scene() -> None:
+        here = Scene()
+        (worker,) = await here.grow(1)
+        job = here.submit()
+        worker.owner.received(frame)
+        error = await here.error_of(job)
+        assert error.certificate is not None and error.certificate.cause is Cause.PROTOCOL
+
+    clock.run(scene())
+
+
+@scenario()
+async def test_an_unknown_cause_of_a_failure_is_no_certificate(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    job = scene.submit()
+    worker.owner.received(Replies(worker.batch.id, 503, "Prediction failed", [], failure=Failure("?", "x")))
+    assert (await scene.error_of(job)).certificate is None
+
+
 @scenario(startup_timeout=3)
 async def test_a_load_that_takes_too_long_is_ended(scene: Scene) -> None:
     scene.port.manual = True

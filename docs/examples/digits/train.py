@@ -51,7 +51,7 @@ def load_split() -> Split:
 
 def train(split: Split) -> DigitNet:
     """A network fitted to the training part; the same on every run of one torch build."""
-    torch.set_num_threads(1)  # its operations are too small to share: threads would only wait for each other on a busy machine
+    torch.set_num_threads(1)  # its operations are small: on a busy machine threads would mostly wait for each other
     torch.manual_seed(0)
     network = DigitNet()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)

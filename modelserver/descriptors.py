@@ -1,0 +1,46 @@
+"""File descriptors of the frontend: as many as it may have, and some of them kept from its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Callable
+from typing import Final
+
+_RESERVE: Final = 64  # descriptors for workers and files; a quarter where there are few
+_SILENCE: Final = 10.0  # seconds between two reports
+
+
+def raise_limit() -> tuple[int, int]:
+    """Raise the soft limit to the hard one; returns (limit before, limit now)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass  # some systems promise more than they give
+    return soft, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+class Headroom:
+    """Tells whether a new connection leaves enough descriptors for everything else.
+
+    When none at all are left, the event loop closes connections too, but it may lose the listening socket over it, and
+    workers cannot connect any more.
+    """
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._reported = -_SILENCE  # seconds, monotonic
+
+    def admits(self, connection: asyncio.BaseTransport) -> bool:
+        """Whether it may stay, judged by its descriptor: the lowest free number is always the next one taken."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        descriptor = connection.get_extra_info("socket").fileno()
+        if limit == resource.RLIM_INFINITY or descriptor < limit - min(_RESERVE, limit // 4):
+            return True
+        now = time.monotonic()
+        if now >= self._reported + _SILENCE:
+            self._reported = now
+            self._report(f"Too many connections for {limit} file descriptors: new ones are closed.")
+        return False

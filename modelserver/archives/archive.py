@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +25,8 @@ class Archive:
     config: dict[str, Any]  # the parsed model configuration; {} if there is none or it cannot be used
     config_error: str | None  # text of the ERROR line if it cannot be used
     downloaded: Path | None  # the file in the model store, if this call fetched it
+    stored_as: str = ""  # its name in the model store, or its absolute path elsewhere
+    python: str = ""  # the interpreter of a virtual environment made for the model
 
     @property
     def directory(self) -> Path:
@@ -47,6 +50,12 @@ class Archive:
         self.location.remove()
 
     def remove_download(self) -> None:
-        """Delete the file that this call fetched into the model store, if any."""
+        """Delete the file that this call fetched into the model store, if any and if it can be deleted."""
         if self.downloaded is not None:
-            self.downloaded.unlink(missing_ok=True)
+            remove_file(self.downloaded)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file. An error of ours on the way out would hide the one that brought us there."""
+    with suppress(OSError):
+        path.unlink()

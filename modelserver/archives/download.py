@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import secrets
 import shutil
 import threading
 import urllib.error
@@ -15,6 +14,7 @@ from typing import Final
 
 from modelserver.archives.naming import remote_file_name
 from modelserver.errors import DownloadFailed, InternalError
+from modelserver.scratch import UNRECORDED, Claims
 
 # Seconds without progress, in connecting and in each read.
 TIMEOUT: Final = 60.0
@@ -25,9 +25,10 @@ _CHUNK: Final = 1 << 20  # bytes
 class Downloads:
     """Fetches files into one directory; each file name is taken once, also by calls in several threads."""
 
-    def __init__(self, directory: Path, timeout: float = TIMEOUT) -> None:
+    def __init__(self, directory: Path, timeout: float = TIMEOUT, claims: Claims = UNRECORDED) -> None:
         self.directory = directory
         self.timeout = timeout
+        self._claims = claims
         self._running: set[str] = set()
         self._lock = threading.Lock()
         self._opener = _make_opener()
@@ -60,12 +61,14 @@ class Downloads:
                 self._running.discard(name)
 
     def _transfer(self, url: str, target: Path) -> Path:
-        partial = target.with_name(f".{secrets.token_hex(16)}.part")
+        claim = self._claims.claim(self.directory)
+        partial = target.with_name(f".{claim}.part")
         try:
             self._save(url, partial)
             return partial.rename(target)
         finally:
             partial.unlink(missing_ok=True)
+            self._claims.release(claim)
 
     def _save(self, url: str, target: Path) -> None:
         with self._opener.open(url, timeout=self.timeout) as response:

@@ -2,62 +2,79 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelserver.archives.manifest import FOLDER
 from modelserver.archives.unpack import UnsupportedFormat, unpack
-from modelserver.errors import InternalError, InvalidModel, ServerError
+from modelserver.errors import Cause, Certificate, InternalError, InvalidModel, ServerError
+from modelserver.scratch import UNRECORDED, Claims
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDirectory:
     """Where a model lives. `root` was made for it and is removed with it; `path` is what the worker gets."""
 
-    root: Path
+    root: Path  # its name is claimed
     path: Path
+    claims: Claims = UNRECORDED
 
     def remove(self) -> None:
         """Delete what was made, never what it links to. Does nothing the second time."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        _remove(self.root, self.root.name, self.claims)
 
 
-def extract(source: Path, models: Path, url: str) -> ModelDirectory:
+def extract(
+    source: Path, models: Path, url: str, claims: Claims = UNRECORDED, unpack: Callable[[Path, Path], None] = unpack
+) -> ModelDirectory:
     """Unpack an archive into a new directory below `models`.
 
     Raises InternalError, InvalidModel; nothing stays behind then.
     """
-    name = secrets.token_hex(16)
-    staging = models / f"{name}.download"
     try:
-        staging.mkdir(parents=True)
-        unpack(source, staging)
-        final = staging.rename(models / name)
-        return ModelDirectory(final, final)
+        root = models / claims.claim(models)
+        staging = root.with_name(f"{root.name}.download")
+        try:
+            staging.mkdir(parents=True)
+            unpack(source, staging)
+            staging.rename(root)
+        except BaseException:
+            _remove(staging, root.name, claims)
+            raise
     # On damaged archives the readers of the standard library raise a dozen unrelated kinds.
     except Exception as error:
         raise _rendered(error, source, url) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # gone already after success
+    return ModelDirectory(root, root, claims)
 
 
-def link(source: Path, models: Path, url: str) -> ModelDirectory:
+def link(source: Path, models: Path, url: str, claims: Claims = UNRECORDED) -> ModelDirectory:
     """Link to a model directory in place; its only subdirectory stands in for a directory that holds nothing else.
 
     Raises InternalError.
     """
-    root = models / secrets.token_hex(16)
     try:
         target = _innermost(source.absolute())
-        root.mkdir(parents=True)
-        path = root / target.name
-        path.symlink_to(target, target_is_directory=True)
+        root = models / claims.claim(models)
+        try:
+            root.mkdir(parents=True)
+            path = root / target.name
+            path.symlink_to(target, target_is_directory=True)
+        except OSError:
+            _remove(root, root.name, claims)
+            raise
     except OSError as error:
-        shutil.rmtree(root, ignore_errors=True)
         raise _rendered(error, source, url) from error
-    return ModelDirectory(root, path)
+    return ModelDirectory(root, path, claims)
+
+
+def _remove(directory: Path, claim: str, claims: Claims) -> None:
+    """The claim is given up only when nothing is left: what could not be deleted now is tried again later."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if not os.path.lexists(directory):
+        claims.release(claim)
 
 
 def _innermost(source: Path) -> Path:
@@ -68,7 +85,12 @@ def _innermost(source: Path) -> Path:
 
 
 def _rendered(error: Exception, source: Path, url: str) -> ServerError:
-    if not isinstance(error, UnsupportedFormat):
-        return InternalError(f"Failed to save model: {url}")
-    kind = InvalidModel if source.name.endswith(".mar") else InternalError
-    return kind(f"Failed to save model: {url} ({error})")
+    message = f"Failed to save model: {url}"
+    if isinstance(error, UnsupportedFormat):
+        kind = InvalidModel if source.name.endswith(".mar") else InternalError
+        return kind(f"{message} ({error})")
+    if isinstance(error, OSError):
+        certificate = Certificate(Cause.STORAGE, f"{error.strerror or error}: {error.filename or source}")
+    else:
+        certificate = Certificate(Cause.BAD_ARCHIVE, f"{type(error).__name__}: {error}")
+    return InternalError(message, certificate=certificate)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelserver.archives.archive import Archive
+from modelserver.archives.archive import Archive, remove_file
 from modelserver.archives.download import Downloads
 from modelserver.archives.manifest import Manifest, check_runtime, read_manifest
 from modelserver.archives.model_config import read_config
 from modelserver.archives.model_directory import ModelDirectory, extract, link
 from modelserver.archives.naming import check_model_name, is_remote, local_file_name
+from modelserver.archives.unpack import unpack, unpack_any
 from modelserver.errors import ConfigurationError, InvalidModel, ModelError, ModelNotFound
+from modelserver.scratch import UNRECORDED, Claims
 
 _GUARDED = re.compile("(https?|file)://", re.IGNORECASE)
 
@@ -34,14 +36,21 @@ class ArchiveStore:
     """Opens archives by url. Safe to use from several threads at once.
 
     `temp_dir` gets a folder `models` with one directory per opened archive. `allowed_urls` are regular expressions: one
-    of them must match a remote url as a whole, whatever its case.
+    of them must match a remote url as a whole, whatever its case. `claims` hears of every file before it is made.
     """
 
-    def __init__(self, model_store: Path | None, temp_dir: Path, allowed_urls: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model_store: Path | None,
+        temp_dir: Path,
+        allowed_urls: Sequence[str],
+        claims: Claims = UNRECORDED,
+    ) -> None:
         self.model_store = model_store
         self.models = temp_dir.absolute() / "models"
         self._allowed = [_compile(pattern) for pattern in allowed_urls]
-        self._downloads = None if model_store is None else Downloads(model_store)
+        self._claims = claims
+        self._downloads = None if model_store is None else Downloads(model_store, claims=claims)
 
     def open(
         self,
@@ -52,8 +61,11 @@ class ArchiveStore:
         runtime: str | None = None,
         default_handler: str | None = None,
         default_name: str | None = None,
+        salvage: bool = False,
     ) -> Archive:
         """Find, fetch, unpack and check a model; blocks. After an error nothing of it is left on disk.
+
+        `salvage`: a file in the store that is no archive counts as an empty one.
 
         Name, handler and runtime beat what the manifest says, the defaults yield to it; "" counts as not given.
         Raises BadRequest, ModelNotFound, DownloadFailed, InvalidModel, ModelError, InternalError.
@@ -71,12 +83,22 @@ class ArchiveStore:
         with ExitStack() as undo:
             downloaded, source = self._find(url)
             if downloaded is not None:
-                undo.callback(downloaded.unlink, missing_ok=True)
-            location = (link if source.is_dir() else extract)(source, self.models, url)
+                undo.callback(remove_file, downloaded)
+            location = self._place(source, url, salvage=salvage)
             undo.callback(location.remove)
-            archive = _describe(url, location, downloaded, wishes)
+            archive = replace(_describe(url, location, downloaded, wishes), stored_as=self._stored_as(source))
             undo.pop_all()
         return archive
+
+    def _place(self, source: Path, url: str, *, salvage: bool) -> ModelDirectory:
+        if source.is_dir():
+            return link(source, self.models, url, self._claims)
+        return extract(source, self.models, url, self._claims, unpack_any if salvage else unpack)
+
+    def _stored_as(self, source: Path) -> str:
+        assert self.model_store is not None
+        stored = source.parent.resolve() == self.model_store.resolve()
+        return source.name if stored else str(source.absolute())
 
     def _find(self, url: str) -> tuple[Path | None, Path]:
         """(file this call downloaded, file or directory to open)."""

@@ -6,6 +6,7 @@ import gzip
 import shutil
 import tarfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -42,6 +43,12 @@ def unpack(source: Path, target: Path) -> None:
         _unpack_tar(source, target)
     else:
         raise UnsupportedFormat(_expected_tar(source, magic))
+
+
+def unpack_any(source: Path, target: Path) -> None:
+    """As `unpack`; what is no archive leaves the target empty."""
+    with suppress(UnsupportedFormat):
+        unpack(source, target)
 
 
 def member_path(target: Path, name: str) -> Path:

@@ -167,6 +167,16 @@ def test_a_download_that_turns_out_useless_is_removed(tmp_path: Path, origin: Or
     assert list((tmp_path / "temp" / "models").iterdir()) == []
 
 
+def test_a_download_that_cannot_be_removed_does_not_hide_anything(
+    tmp_path: Path, origin: Origin, store: ArchiveStore
+) -> None:
+    opened = store.open(f"{origin.url}/ok/m.mar")
+    (tmp_path / "store" / "m.mar").unlink()
+    (tmp_path / "store" / "m.mar").mkdir()
+    opened.remove_download()
+    assert stored(tmp_path) == {"m.mar"}
+
+
 def test_a_missing_store_is_a_failed_download(tmp_path: Path, origin: Origin) -> None:
     with pytest.raises(DownloadFailed):
         Downloads(tmp_path / "absent").fetch(f"{origin.url}/ok/m.mar")

@@ -67,7 +67,7 @@ class House:
     def stored(self) -> set[str]:
         return {path.name for path in self.path.iterdir()}
 
-    def refused(self, kind: type[ServerError], message: str, url: str, **given: str) -> None:
+    def refused(self, kind: type[ServerError], message: str, url: str, **given: Any) -> None:
         before = self.made(), self.stored()
         with pytest.raises(ServerError) as caught:
             self.store.open(url, **given)

@@ -30,6 +30,7 @@ def pack(
     archive: str | None = None,
     config: str | None = None,
     files: Mapping[str, str] | None = None,
+    requirements: str | None = None,
 ) -> str:
     """Write `<archive or name>.mar` into the store; returns its file name. `files` become extra files of it."""
     work = store.parent / f"packing-{archive or name}"
@@ -41,6 +42,8 @@ def pack(
         extra.append(str(work / file))
     if config is not None:
         (work / "model-config.yaml").write_text(textwrap.dedent(config))
+    if requirements is not None:
+        (work / "requirements.txt").write_text(requirements)
     ModelArchiver.generate_model_archive(
         ModelArchiverConfig(
             model_name=archive or name,
@@ -48,6 +51,7 @@ def pack(
             version=version,
             extra_files=",".join(extra) or None,
             export_path=str(store),
+            requirements_file=str(work / "requirements.txt") if requirements is not None else None,
             config_file=str(work / "model-config.yaml") if config is not None else None,
             force=True,
         )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
 from modelserver.archives.archive import Archive
 from modelserver.engine.batcher import DynamicBatcher
-from modelserver.engine.placement import Placement
+from modelserver.engine.launchers import Launch, cpu_launcher, torchrun
+from modelserver.engine.placement import Placement, Seat, Slices
 from modelserver.engine.ports import Events, WorkerPort, WorkerSpec
 from modelserver.engine.requests import Registration
 from modelserver.engine.slot import SlotFactory, SlotOwner, WorkerSlot
 from modelserver.engine.version import ModelVersion
-from modelserver.settings.model_options import ModelOptions, Requested, resolve
+from modelserver.errors import WorkerInitialization
+from modelserver.settings.model_options import ModelOptions, Requested, resolve, restored
+from modelserver.settings.snapshot import SavedVersion
 from modelserver.settings.table import Settings
 from modelserver.settings.unserved import unserved_options
 from modelserver.wire.frames import Load
@@ -32,32 +35,41 @@ class Assembly:
         events: Events,
         cpus: int,
         environ: Mapping[str, str],
+        cpu_launcher: Sequence[str] | None = None,
     ) -> None:
+        """`cpu_launcher` are its arguments, None to do without."""
         self._settings = settings
         self._placement = placement
         self._port = port
         self._events = events
         self._cpus = cpus
         self._environ = environ
+        self._cpu_launcher = cpu_launcher
         self._ids = count(settings.initial_worker_port)
+        self._next_parallel_id = settings.initial_distribution_port
 
-    def version(self, archive: Archive, registration: Registration) -> ModelVersion:
+    def version(self, archive: Archive, options: ModelOptions) -> ModelVersion:
         """A version without workers, not yet registered."""
-        options = self._options(archive, registration)
         scheduler = DynamicBatcher(
             batch_size=options.batch_size,
             max_delay=options.max_batch_delay / 1000,
             capacity=options.job_queue_size,
+            max_bytes=options.job_queue_bytes,
+            tickets=options.use_job_ticket,
         )
-        return ModelVersion(
+        version = ModelVersion(
             archive=archive,
             options=options,
             scheduler=scheduler,
             slots=self._slots(archive, options),
             events=self._events,
         )
+        bounds = self.cap(options, version.min_workers, version.max_workers, version.name)
+        version.min_workers, version.max_workers = bounds
+        return version
 
-    def _options(self, archive: Archive, registration: Registration) -> ModelOptions:
+    def options(self, archive: Archive, registration: Registration) -> ModelOptions:
+        """How the archive is to be served; what is odd about it is logged."""
         if archive.config_error:
             self._events.log("ERROR", "archive.model.ModelArchive", archive.config_error)
         requested = Requested(
@@ -79,37 +91,116 @@ class Assembly:
             cpus=self._cpus,
             at_startup=registration.at_startup,
         )
+        if registration.saved is not None:
+            options = restored(options, registration.saved)
         for notice in [*notices, *unserved_options(archive.model_name, archive.version, options)]:
             self._events.log(notice.level, notice.logger, notice.message)
+        slices = self._slices(options)
+        if slices is not None and not slices.capacity:
+            level = options.parallel_level
+            text = f"there are no enough gpu devices to support this parallelLever: {level}"
+            self._events.log("ERROR", "wlm.ModelManager", text)
+            raise WorkerInitialization(f"No enough gpu devices for model:{archive.model_name} parallelLevel:{level}")
         return options
+
+    def saved(self, version: ModelVersion, *, default: bool) -> SavedVersion:
+        """A version as it is to be restored; a handler that nobody gave is not worth keeping."""
+        archive, options = version.archive, version.options
+        stated = archive.manifest.handler if archive.manifest else None
+        return SavedVersion(
+            mar_name=archive.stored_as,
+            default=default,
+            min_workers=version.min_workers,
+            max_workers=version.max_workers,
+            batch_size=options.batch_size,
+            max_batch_delay=options.max_batch_delay,
+            response_timeout=options.response_timeout,
+            startup_timeout=options.startup_timeout,
+            runtime=options.runtime,
+            parallel_level=options.parallel_level,
+            handler="" if archive.handler == (stated or self._settings.default_service_handler) else archive.handler,
+        )
+
+    def cap(self, options: ModelOptions, minimum: int, maximum: int, model: str) -> tuple[int, int]:
+        """The numbers of workers, lowered to what a parallel model finds GPUs for."""
+        slices = self._slices(options)
+        if slices is None:
+            return minimum, maximum
+        minimum, maximum = min(minimum, slices.capacity), min(maximum, slices.capacity)
+        text = f"model {model} set minWorkers: {minimum}, maxWorkers: {maximum} for parallelLevel: "
+        self._events.log("INFO", "wlm.ModelManager", f"{text}{options.parallel_level} ")
+        return minimum, maximum
+
+    def divides_cores(self, options: ModelOptions) -> bool:
+        """Whether each worker of a model has cores of its own, which depend on the number of workers."""
+        return self._cpu_launcher is not None and options.torchrun is None
+
+    def _slices(self, options: ModelOptions) -> Slices | None:
+        return self._placement.slices(options.device_type, options.device_ids, options.parallel_level)
 
     def _slots(self, archive: Archive, options: ModelOptions) -> SlotFactory:
         """Makes the worker slots of one version."""
         started = count()
+        slices = self._slices(options)
+
+        def take_seat() -> Seat:
+            if slices is not None:
+                return self._placement.seat(*slices.take())
+            gpu = self._placement.place(options.device_type, options.device_ids, next(started))
+            return Seat(gpu, gpu)
+
+        def leave(seat: Seat) -> None:
+            if slices is not None and seat.gpu is not None:
+                slices.release(seat.gpu)
 
         def new_slot(owner: SlotOwner) -> WorkerSlot:
-            number = next(self._ids)
-            gpu = self._placement.place(options.device_type, options.device_ids, next(started))
+            number = self._new_id(options.parallel_level)
+            seat = take_seat()
+            launch = self._launch(archive, options, number, owner)
             spec = WorkerSpec(
                 slot=number,
                 generation=0,
                 name=f"W-{number}-{archive.model_name}_{archive.version}",
                 cwd=str(archive.directory),
-                python_path=self._python_path(archive),
-                threads=self._threads(options),
-                executable="python3" if options.runtime == "python3" else "",
+                python_path=self.python_path(archive),
+                environment={**seat.environment, **launch.environment},
+                threads=self._threads(options, owner),
+                executable=archive.python or ("python3" if options.runtime == "python3" else ""),
+                launcher=launch.arguments,
+                ranks=launch.ranks,
+                to_all_ranks=launch.to_all_ranks,
+                device=seat.device,
             )
-            return WorkerSlot(
+            slot = WorkerSlot(
                 spec=spec,
-                load=self._load(archive, options, gpu),
+                load=self._load(archive, options, seat.gpu),
                 startup_timeout=options.startup_timeout,
+                response_timeout=options.response_timeout,
                 window=options.max_retry_timeout_in_sec,
                 port=self._port,
                 events=self._events,
                 owner=owner,
             )
+            slot.ended.add_done_callback(lambda _: leave(seat))
+            return slot
 
         return new_slot
+
+    def _new_id(self, parallel_level: int) -> int:
+        """Ids of parallel workers leave room for their ranks."""
+        if not parallel_level:
+            return next(self._ids)
+        number = self._next_parallel_id
+        self._next_parallel_id += parallel_level
+        return number
+
+    def _launch(self, archive: Archive, options: ModelOptions, number: int, owner: SlotOwner) -> Launch:
+        if options.torchrun is not None:
+            run = f"{archive.model_name}_{number}"
+            return torchrun(options.torchrun, options.parallel_type, run, self._settings.log_location)
+        if self._cpu_launcher is not None:
+            return cpu_launcher(self._cpu_launcher, owner.min_workers, len(owner.slots))
+        return Launch()
 
     def _load(self, archive: Archive, options: ModelOptions, gpu: int | None) -> Load:
         settings = self._settings
@@ -125,15 +216,19 @@ class Assembly:
             metrics_config=str(settings.metrics_config),
         )
 
-    def _python_path(self, archive: Archive) -> tuple[str, ...]:
+    def python_path(self, archive: Archive) -> tuple[str, ...]:
         """A handler's own folder, then what the server inherited, then the model."""
         model = archive.python_path
         own = model[:1] if Path(model[0]) != archive.directory.resolve() else ()
         inherited = [entry for entry in self._environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
         return (*own, *inherited, *model[len(own) :])
 
-    def _threads(self, options: ModelOptions) -> int:
-        """Torch threads of a CPU worker: the cores divided among the model's workers, unless the operator has said."""
+    def _threads(self, options: ModelOptions, owner: SlotOwner) -> int:
+        """Torch threads of a worker: the cores divided among the model's workers, unless somebody else has a say."""
+        if options.torchrun is not None:
+            return options.torchrun.omp_number_threads
+        if self._cpu_launcher is not None:
+            return 0  # it tells the worker itself
         if self._environ.get("OMP_NUM_THREADS", "").isdecimal():
             return int(self._environ["OMP_NUM_THREADS"])
-        return max(1, self._cpus // max(1, options.min_workers))
+        return max(1, self._cpus // max(1, owner.min_workers))

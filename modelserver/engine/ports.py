@@ -1,14 +1,15 @@
 """What the engine needs from others: workers (`WorkerPort`, implemented by `pool`) and listeners (`Events`, by
-`telemetry`).
+`telemetry`, and `Changes`, by `snapshots`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelserver.errors import Certificate
+from modelserver.settings.snapshot import SavedModels
 from modelserver.wire.frames import Batch, Cancel, Chunk, Hello, Load, Loaded, Metric, Replies, Stop
 
 
@@ -26,6 +27,10 @@ class WorkerSpec:
     executable: str = ""  # "" is the interpreter that runs the server
     fork: bool = True
     concurrent: bool = False
+    launcher: tuple[str, ...] = ()  # arguments between interpreter and worker that make the interpreter a launcher
+    ranks: int = 1  # processes that the launcher makes; they are one worker
+    to_all_ranks: bool = False  # batches too, not the `Load` alone
+    device: int | None = None  # the (first) GPU in use, by its place among those of the server
 
 
 class WorkerOwner(Protocol):
@@ -63,12 +68,32 @@ class WorkerLink(Protocol):
     def kill(self, reason: Certificate | None = None) -> None:
         """SIGKILL the process group. `gone` then carries `reason` in place of a certificate from the exit status."""
 
+    def memory(self) -> int:
+        """Resident memory of the worker in bytes, 0 if unknown."""
+
 
 class WorkerPort(Protocol):
     """Makes worker processes."""
 
     def start(self, spec: WorkerSpec, owner: WorkerOwner) -> WorkerLink:
         """Begin to start a process; the outcome comes to the owner."""
+
+
+class Gauge(Protocol):
+    """Knows how busy GPUs are."""
+
+    async def read(self, gpus: Collection[int]) -> Mapping[int, str]:
+        """One line for each GPU, named by its place among those of the server; returns within seconds."""
+
+
+class Changes(Protocol):
+    """Keeps what is registered, for a later start."""
+
+    async def models_changed(self, models: SavedModels) -> None:
+        """Models, versions, their number of workers or a default version have changed, or were asked to.
+
+        Returns within seconds and never raises.
+        """
 
 
 class Events(Protocol):

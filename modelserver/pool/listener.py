@@ -1,20 +1,19 @@
-"""Where workers connect: one Unix socket in a private directory, and a check of who comes in."""
+"""Where workers connect: one Unix socket in the run directory, and a check of who comes in."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
-import tempfile
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from modelserver.pool.link import Link, Peer
+from modelserver.scratch import SOCKET
 from modelserver.wire.frames import Hello
 
+_BACKLOG = 100  # workers that connect at the same moment
 HELLO_TIMEOUT = 30.0  # seconds a stranger may stay silent
-_PATH_LIMIT = 107  # bytes of a Unix socket's path that every kernel takes
 
 # Returns the worker of this slot and generation, with the token it was given, while it has not connected.
 Lookup = Callable[[Hello], tuple[Peer, str] | None]
@@ -23,27 +22,53 @@ Lookup = Callable[[Hello], tuple[Peer, str] | None]
 class Listener:
     """Accepts workers, and nobody else."""
 
-    def __init__(self, temp_dir: Path, frame_limit: int, lookup: Lookup, hello_timeout: float = HELLO_TIMEOUT) -> None:
-        self._directory = private_directory(temp_dir)
-        self.path = str(self._directory / "w")
+    def __init__(self, directory: Path, frame_limit: int, lookup: Lookup, hello_timeout: float = HELLO_TIMEOUT) -> None:
+        self.path = str(directory / SOCKET)
         self._frame_limit = frame_limit
         self._lookup = lookup
         self._hello_timeout = hello_timeout
         self._strangers: dict[Link, asyncio.TimerHandle] = {}
-        self._server: asyncio.AbstractServer | None = None
+        self._servers: list[asyncio.AbstractServer] = []
+        self._opening: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Begin to accept."""
+        """Begin to accept. Raises OSError."""
+        await self._accept(self._bind())
+
+    def restore(self) -> None:
+        """Make the socket anew if it is gone: handlers and cleaners of /tmp delete files that they do not know."""
+        if not Path(self.path).exists():
+            try:
+                task = asyncio.get_running_loop().create_task(self._accept(self._bind()))
+            except OSError:
+                return  # the worker will say that it cannot connect
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    def _bind(self) -> socket.socket:
+        Path(self.path).parent.mkdir(mode=0o700, exist_ok=True)
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            listening.bind(self.path)
+            listening.listen(_BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+        return listening
+
+    async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: Link(self, self._frame_limit), self.path)
+        self._servers.append(
+            await loop.create_unix_server(lambda: Link(self, self._frame_limit), sock=listening, backlog=_BACKLOG)
+        )
 
     def close(self) -> None:
-        """Accept no more, send strangers away and remove the directory."""
-        if self._server is not None:
-            self._server.close()
+        """Accept no more, send strangers away and remove the socket."""
+        for server in self._servers:
+            server.close()
         for link in list(self._strangers):
             link.abort()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        Path(self.path).unlink(missing_ok=True)
 
     def admit(self, hello: Hello) -> Peer | None:
         """The worker that says hello, if it is expected and knows its token."""
@@ -60,13 +85,3 @@ class Listener:
     def closed(self, link: Link) -> None:
         """No stranger any more: admitted, or gone."""
         self._strangers.pop(link).cancel()
-
-
-def private_directory(temp_dir: Path) -> Path:
-    """A new directory of mode 0700 under `temp_dir`, or under /tmp if a socket's path would get too long there."""
-    temp_dir.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="ms-", dir=temp_dir)).resolve()
-    if len(os.fsencode(directory / "w")) > _PATH_LIMIT:
-        directory.rmdir()
-        directory = Path(tempfile.mkdtemp(prefix="ms-", dir="/tmp"))
-    return directory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from modelserver.pool.orphans import Exit, adopt_orphans, bury
 from modelserver.wire import control as wire
-from modelserver.wire.control import Exited, Kill, Ready, Spawn, Spawned
+from modelserver.wire.control import Adopt, Dismiss, Exited, Kill, Ready, Spawn, Spawned
 
 _ENTRY = Path(__file__).parent.parent / "worker" / "__main__.py"
 _CLOSE_PATIENCE = 5.0  # seconds for the nursery to end its workers and itself
@@ -25,7 +26,14 @@ _RETRY_DELAY = 1.0  # seconds before the next attempt, after one that did not ge
 Key = tuple[int, int, int]  # slot, generation, rank
 
 
-class Child(Protocol):
+class Watched(Protocol):
+    """Who is told about the end of a process."""
+
+    def exited(self, end: Exit | None, *, orphaned: bool = False) -> None:
+        """The process is dead, with its nursery if `orphaned`; None if the nursery could not reap it."""
+
+
+class Child(Watched, Protocol):
     """Who is told about a worker process: `spawned` and later `exited`, or `spawn_failed`."""
 
     def spawned(self, pid: int, command: list[str], why: str) -> None:
@@ -33,9 +41,6 @@ class Child(Protocol):
 
     def spawn_failed(self, reason: str) -> None:
         """There will be no process."""
-
-    def exited(self, end: Exit | None, *, orphaned: bool = False) -> None:
-        """The process is dead, with its nursery if `orphaned`; None if nobody could reap it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +57,26 @@ class _Packet:
 class Nursery:
     """Orders may be given at any time; they wait while a nursery is being started or replaced."""
 
-    def __init__(self, environ: Mapping[str, str], python: str = sys.executable) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], run_directory: Path | None = None, python: str = sys.executable
+    ) -> None:
         self.environ = dict(environ)
+        self._run_directory = run_directory  # the nursery removes it if this process is killed
+        self._descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # of every nursery and its workers
         self.ready: Ready | None = None  # what the nursery said once it had imported what it shares
         self._python = python
         self._outbox: deque[_Packet] = deque()
         self._awaited: dict[Key, Child] = {}  # ordered
-        self._alive: dict[int, Child] = {}  # by pid
+        self._alive: dict[int, Watched] = {}  # by pid; launchers before their ranks
         self._closing = False
         self._revival: asyncio.Task[None] | None = None
         self._process, self._control = self._start()
 
     @classmethod
-    def launch(cls, environ: Mapping[str, str]) -> Nursery:
+    def launch(cls, environ: Mapping[str, str], run_directory: Path | None = None) -> Nursery:
         """Start the nursery. For the time before the event loop, threads and `import grpc`."""
         adopt_orphans()
-        return cls(environ)
+        return cls(environ, run_directory)
 
     @property
     def pid(self) -> int:
@@ -87,6 +96,14 @@ class Nursery:
         self._awaited[key] = child
         self._post(packet)
 
+    def adopt(self, pid: int, launcher: int, rank: Watched) -> None:
+        """Watch a process that the launcher has made: the end of one is the end of both."""
+        if launcher in self._alive:
+            self._alive[pid] = rank
+            self._post(_Packet(wire.encode(Adopt(pid, launcher))))
+        else:
+            self._loop.call_soon(rank.exited, None)
+
     def kill(self, pid: int) -> None:
         """SIGKILL the process group of a worker."""
         if pid in self._alive:
@@ -97,6 +114,7 @@ class Nursery:
         self._closing = True
         if self._revival is not None:
             await asyncio.wait([self._revival])
+        self._post(_Packet(wire.encode(Dismiss())))
         self._disconnect()
         if self.ready is None:
             self._process.kill()  # it still imports: it has no workers yet, and would see the end only afterwards
@@ -107,7 +125,8 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            command = [self._python, "-P", str(_ENTRY), "nursery", str(theirs.fileno())]
+            command = [self._python, "-P", str(_ENTRY), "nursery", str(theirs.fileno()), str(self._descriptor_limit)]
+            command += [str(self._run_directory)] if self._run_directory else []
             process = subprocess.Popen(
                 command,
                 env=self.environ,
@@ -160,8 +179,9 @@ class Nursery:
 
     def _heard(self, event: wire.FromNursery) -> None:
         if isinstance(event, Exited):
-            if child := self._alive.pop(event.pid, None):
-                child.exited(Exit(event.status, event.max_rss))
+            if process := self._alive.pop(event.pid, None):
+                status = event.status
+                process.exited(None if status is None else Exit(status, event.max_rss, event.after))
         elif isinstance(event, Ready):
             self.ready = event
         elif child := self._awaited.pop((event.slot, event.generation, event.rank), None):
@@ -208,8 +228,8 @@ class Nursery:
                 packet.close()
         for child in awaited.values():
             child.spawn_failed(reason)
-        for pid, child in alive.items():
-            child.exited(exits.get(pid), orphaned=True)
+        for pid, process in alive.items():
+            process.exited(exits.get(pid), orphaned=True)
 
 
 def _encode(order: Spawn) -> bytes:

@@ -21,6 +21,7 @@ class Exit(NamedTuple):
 
     status: int  # raw wait status
     max_rss: int  # bytes
+    after: int = 0  # pid of the rank whose end this launcher was killed for
 
 
 def adopt_orphans() -> None:

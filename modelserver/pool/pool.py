@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from modelserver.pool.contract import Owner, Spec
+from modelserver.pool.launched import LaunchedWorker
 from modelserver.pool.link import Peer
 from modelserver.pool.listener import HELLO_TIMEOUT, Listener
 from modelserver.pool.nursery import Nursery
@@ -22,7 +23,7 @@ class Pool:
 
     def __init__(
         self,
-        temp_dir: Path,
+        run_directory: Path,
         frame_limit: int,
         hidden: re.Pattern[str] | None,
         environment: dict[str, str],
@@ -31,7 +32,7 @@ class Pool:
         hello_timeout: float = HELLO_TIMEOUT,
     ) -> None:
         """`hidden` are names, matched as a whole, that no worker gets to see; `environment` is set in every worker."""
-        self._temp_dir = temp_dir
+        self._run_directory = run_directory  # private: holds the socket that workers connect to
         self._frame_limit = frame_limit  # bytes of one frame from a worker
         self._hidden = hidden
         self._environment = environment
@@ -42,25 +43,31 @@ class Pool:
     async def open(self, nursery: Nursery) -> None:
         """Begin to accept workers; the nursery is the pool's from now on, and ends with it."""
         self._nursery = nursery
-        self._listener = Listener(self._temp_dir, self._frame_limit, self._expected, self._hello_timeout)
+        self._listener = Listener(self._run_directory, self._frame_limit, self._expected, self._hello_timeout)
         await self._listener.open()
         nursery.attach(asyncio.get_running_loop())
 
     def start(self, spec: Spec, owner: Owner) -> Worker:
         """Begin to start a process; the outcome comes to the owner."""
-        worker = Worker(owner, self._nursery, self._patience)
+        self._listener.restore()
+        worker = self._worker(spec, owner)
         key = (spec.slot, spec.generation)
         self._workers[key] = worker
         worker.over.add_done_callback(lambda _: self._workers.pop(key, None))
         worker.begin(self._order(spec, worker.token))
         return worker
 
+    def _worker(self, spec: Spec, owner: Owner) -> Worker:
+        if spec.launcher:
+            return LaunchedWorker(owner, self._nursery, self._patience, spec.ranks, to_all_ranks=spec.to_all_ranks)
+        return Worker(owner, self._nursery, self._patience)
+
     async def close(self) -> None:
         """Kill every worker, tell their owners, and end the nursery. Nothing survives."""
         workers = list(self._workers.values())
         for worker in workers:
             worker.kill()
-        if workers:
+        if workers and self._nursery.ready is not None:  # one that still imports hears of nothing until it is ended
             await asyncio.wait([worker.over for worker in workers], timeout=_CLOSE_PATIENCE)
         self._listener.close()
         await self._nursery.close()
@@ -80,6 +87,8 @@ class Pool:
             hidden=self._hidden_names(environment),
             threads=spec.threads,
             executable=spec.executable,
+            launcher=list(spec.launcher),
+            ranks=spec.ranks,
             fork=spec.fork,
             concurrent=spec.concurrent,
         )
@@ -93,4 +102,5 @@ class Pool:
     def _expected(self, hello: Hello) -> tuple[Peer, str] | None:
         """The worker that should connect next under this slot and generation, with its token."""
         worker = self._workers.get((hello.slot, hello.generation))
-        return None if worker is None or worker.connected else (worker, worker.token)
+        seat = None if worker is None else worker.seat(hello.rank)
+        return None if worker is None or seat is None else (seat, worker.token)

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import psutil
+
 from modelserver.errors import Cause, Certificate
 from modelserver.pool.certificate import Remains, certify
 from modelserver.pool.contract import Owner
-from modelserver.pool.link import Link
+from modelserver.pool.link import Link, Peer
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.orphans import Exit
 from modelserver.pool.output import Output
@@ -71,6 +73,10 @@ class Worker:
         """Its process has connected, now or before."""
         return self._link is not None
 
+    def seat(self, rank: int) -> Peer | None:
+        """Who gets the connection of a rank; None if that one has connected, or is unknown."""
+        return self if rank == 0 and not self.connected else None
+
     def begin(self, order: Spawn) -> None:
         """Order the process; the outcome comes to the owner."""
         self._wait(self._patience.connect, self._startup_time_out)
@@ -104,6 +110,13 @@ class Worker:
         if self._pid:
             self._nursery.kill(self._pid)
 
+    def memory(self) -> int:
+        """Resident memory in bytes, 0 if there is no process to ask."""
+        try:
+            return psutil.Process(self._pid).memory_info().rss if self._pid and not self._exited else 0
+        except psutil.Error:
+            return 0
+
     # The nursery's reports.
 
     def spawned(self, pid: int, command: list[str], why: str) -> None:
@@ -130,7 +143,7 @@ class Worker:
         self._exited = True
         self._remains.orphaned = orphaned
         if end is not None:
-            self._remains.status, self._remains.max_rss = end
+            self._remains.status, self._remains.max_rss = end.status, end.max_rss
         self._wait(self._patience.pipes, self._finish)
         self._check()
 
@@ -198,15 +211,24 @@ class Worker:
         if self._exited and not self._linked and not any(output.open for output in self._outputs):
             self._finish()
 
+    def _disconnect(self) -> bool:
+        """End the connection; whether the last batch was still unread."""
+        if self._link is None:
+            return False
+        self._link.close()
+        return self._link.unread
+
     def _finish(self) -> None:
         """Everything is known, or will not be: tell the owner, once."""
         if self.over.done():
             return
         self.over.set_result(None)
         self._stop_waiting()
-        if self._link is not None:
-            self._link.close()
+        unread = self._disconnect()
         for output in self._outputs:
             output.close()
-        self._remains.last_output = tuple(self._last_output)
-        self._owner.gone(certify(self._remains), unread=self._link is not None and self._link.unread)
+        self._owner.gone(self._certify(tuple(self._last_output)), unread=unread)
+
+    def _certify(self, last_output: tuple[str, ...]) -> Certificate:
+        self._remains.last_output = last_output
+        return certify(self._remains)

@@ -25,6 +25,7 @@ class Spawn(msgspec.Struct, array_like=True, tag=1):
     launcher: list[str] = []  # argv put between interpreter and worker entry: implies exec
     fork: bool = True  # False: exec a fresh interpreter
     concurrent: bool = False  # serve an asynchronous handler
+    ranks: int = 1  # processes that the launcher makes; of several, each learns its number from LOCAL_RANK
 
 
 class Kill(msgspec.Struct, array_like=True, tag=2):
@@ -32,6 +33,17 @@ class Kill(msgspec.Struct, array_like=True, tag=2):
 
     pid: int
     signal: int
+
+
+class Adopt(msgspec.Struct, array_like=True, tag=4):
+    """A process that the worker `launcher` has made has connected: its end is the launcher's end, and is reported."""
+
+    pid: int
+    launcher: int
+
+
+class Dismiss(msgspec.Struct, array_like=True, tag=3):
+    """The control socket is about to end on purpose: the frontend lives on, and cleans up after itself."""
 
 
 class Ready(msgspec.Struct, array_like=True, tag=16):
@@ -63,14 +75,18 @@ class SpawnFailed(msgspec.Struct, array_like=True, tag=18):
 
 
 class Exited(msgspec.Struct, array_like=True, tag=19):
-    """A worker process was reaped. `status` is the raw wait status, `max_rss` in bytes."""
+    """A worker process was reaped. `status` is the raw wait status, None if the launcher of the process has reaped it.
+
+    `after` is the adopted process whose end made the nursery kill this launcher, 0 if none did.
+    """
 
     pid: int
-    status: int
-    max_rss: int
+    status: int | None
+    max_rss: int  # bytes
+    after: int = 0
 
 
-ToNursery = Spawn | Kill
+ToNursery = Spawn | Kill | Adopt | Dismiss
 FromNursery = Ready | Spawned | SpawnFailed | Exited
 
 PACKET_LIMIT = 1 << 18  # bytes; more than any environment a kernel accepts in one packet

@@ -1,4 +1,8 @@
-"""Where the interpreters of the nursery (`__main__.py nursery <control fd>`) and of exec'd workers begin."""
+"""Where the interpreters of the nursery and of exec'd workers begin.
+
+`__main__.py nursery <control descriptor> [<descriptor limit> [<run directory>]]`, or a worker whose order is in the
+environment.
+"""
 
 import sys
 from pathlib import Path
@@ -22,7 +26,7 @@ def start() -> int:
     if sys.argv[1:2] == ["nursery"]:
         from modelserver.worker.nursery import main as nursery
 
-        return nursery(int(sys.argv[2]))
+        return nursery(*sys.argv[2:])
     from modelserver.worker.main import main as worker
 
     return worker()

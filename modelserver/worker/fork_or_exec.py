@@ -30,17 +30,24 @@ def why_exec(order: Spawn, *, modules: Iterable[str], search_path: Collection[st
     return ""
 
 
-def shadowed(directories: Iterable[str], modules: Iterable[str]) -> str:
-    """Path of a module or package in `directories` that an imported module of the same name would hide, "" if none."""
-    loaded = {name for name in modules if "." not in name}
+def shadowed(directories: Iterable[str], modules: Iterable[str], package: str = "") -> str:
+    """Path of a module or package in `directories` that an imported module of the same name would hide, "" if none.
+
+    `package` is "", or the name of the package that the directories belong to, with a dot behind it.
+    """
+    loaded = set(modules)
     for directory in directories:
         try:
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError:
             continue
         for entry in entries:
-            if _module_name(entry) in loaded:
+            if package + _module_name(entry) in loaded:
                 return entry.path
+            # Packages of several origins share a name such as `google`: what counts is which of their parts are loaded.
+            parts = [entry.path] if package + entry.name in loaded and entry.is_dir() else []
+            if hidden := shadowed(parts, loaded, f"{package}{entry.name}."):
+                return hidden
     return ""
 
 

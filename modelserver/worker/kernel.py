@@ -38,12 +38,36 @@ def count_threads() -> int:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("Threads:")), 1)
 
 
-def children() -> list[int]:
-    """Pids of this process's children; empty where the kernel does not say."""
+def children(parent: int | None = None) -> list[int]:
+    """Pids of the children of a process, of this one by default; empty where the kernel does not say."""
+    pid = parent or os.getpid()
     try:
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def ends(pid: int) -> bool:
+    """Whether the main thread of a process has ended; False where the kernel does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return False
+
+
+def watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process ends; None where the kernel offers none.
+
+    Raises ProcessLookupError if there is no such process.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
 
 
 def prefer_as_victim(margin: int = 300) -> None:

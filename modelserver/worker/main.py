@@ -15,8 +15,16 @@ from setproctitle import getproctitle
 from modelserver.wire.control import Spawn
 from modelserver.wire.frames import Hello, Load, Loaded
 from modelserver.worker.loop import Channel, ProtocolError, serve
-from modelserver.worker.process import ORDER_VARIABLE, environment_of, limit_new_torch, make_streams, settle
+from modelserver.worker.process import (
+    ORDER_VARIABLE,
+    environment_of,
+    limit_new_torch,
+    make_streams,
+    outlive_group_signals,
+    settle,
+)
 from modelserver.worker.service import LoadFailed, Service
+from modelserver.worker.silence import SilentChannel
 
 _logger = logging.getLogger(__name__)
 
@@ -55,8 +63,8 @@ def _connect(order: Spawn) -> Channel:
     connection.connect(order.socket)
     # Python closes it in programs that a handler starts; a plain fork of the handler must not keep it open either.
     os.register_at_fork(after_in_child=connection.close)
-    channel = Channel(connection)
-    rank = int(os.environ.get("LOCAL_RANK", order.rank)) if order.launcher else order.rank
+    rank = int(os.environ["LOCAL_RANK"]) if order.ranks > 1 else order.rank
+    channel = SilentChannel(connection, rank) if rank else Channel(connection)
     version = platform.python_version()
     channel.send(Hello(order.slot, order.generation, rank, os.getpid(), order.token, version, order.concurrent))
     print(f"Connection accepted: {order.socket}.")
@@ -78,6 +86,8 @@ def _load(order: Spawn, channel: Channel) -> Service | None:
         return None
     if order.threads and not had_torch:
         limit_new_torch(order.threads)
+    if order.launcher:
+        outlive_group_signals()
     channel.send(Loaded(200, f"loaded model {frame.model_name}"))
     return service
 

@@ -10,6 +10,7 @@ import gc
 import importlib
 import os
 import platform
+import resource
 import select
 import signal
 import socket
@@ -23,8 +24,9 @@ from pathlib import Path
 import msgspec
 from setproctitle import setproctitle
 
+from modelserver.scratch import remove_dead
 from modelserver.wire import control as wire
-from modelserver.wire.control import Exited, Kill, Ready, Spawn, Spawned, SpawnFailed
+from modelserver.wire.control import Adopt, Dismiss, Exited, Kill, Ready, Spawn, Spawned, SpawnFailed
 from modelserver.worker import kernel
 from modelserver.worker.fork_or_exec import why_exec
 from modelserver.worker.process import (
@@ -42,6 +44,10 @@ ENTRY = str(Path(__file__).with_name("__main__.py"))
 
 # One thread each for the native libraries of the nursery itself; they read the variables when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+_FRONTEND_DEATH = 5.0  # seconds for a frontend that is being killed to let go of its files, after its control socket
+
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # of terminals and service managers
 
 # Imported before the first fork where installed, so that workers find them in memory.
 _SHARED = (
@@ -63,18 +69,27 @@ class Birth:
     stderr: int
 
 
-def main(control_fd: int) -> int:
-    """Run the nursery, and in a forked child the worker; returns the exit status of either."""
+def main(control_fd: str, descriptor_limit: str = "", run_directory: str = "") -> int:
+    """Run the nursery, and in a forked child the worker; returns the exit status of either.
+
+    The soft `descriptor_limit` stays as it is if none is given. `run_directory` is removed if its frontend is killed.
+    """
     setproctitle("modelserver nursery")
+    if descriptor_limit:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptor_limit), hard))
     user = dict(os.environ)
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     kernel.adopt_orphans()
     make_streams()
     preload(_SHARED)
-    birth = Nursery(socket.socket(fileno=control_fd), user).serve()
-    if birth is None:
-        return 0
-    return live(birth, user)
+    nursery = Nursery(socket.socket(fileno=int(control_fd)), user)
+    birth = nursery.serve()
+    if birth is not None:
+        return live(birth, user)
+    if run_directory and not nursery.dismissed:
+        remove_dead(Path(run_directory), _FRONTEND_DEATH)
+    return 0
 
 
 def live(birth: Birth, user: Mapping[str, str]) -> int:
@@ -107,13 +122,25 @@ def command_of(order: Spawn) -> list[str]:
     return [order.executable or sys.executable, "-P", *order.launcher, ENTRY, "--socket", order.socket]
 
 
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """A process that a launcher has made, and that has connected."""
+
+    launcher: int
+    watch: int | None  # a descriptor, readable when the process has ended
+
+
 class Nursery:
     """Carries out orders from the control socket and reports what becomes of them."""
 
     def __init__(self, control: socket.socket, user: Mapping[str, str]) -> None:
         self._control = control
+        self.dismissed = False  # the frontend has ended the control socket on purpose
         self._user = user  # the environment that the nursery was started with
         self._workers: set[int] = set()  # pids, each one a process group too
+        # Those of them that launch others -> why they were killed: None: not yet, 0: by order, else for that rank.
+        self._launchers: dict[int, int | None] = {}
+        self._ranks: dict[int, Rank] = {}  # by pid
         self._outbox: deque[bytes] = deque()
         self._alarm, self._alarmed = socket.socketpair()  # a byte arrives with every signal
         self._poll = select.poll()
@@ -129,7 +156,7 @@ class Nursery:
         self._report(Ready(os.getpid(), platform.python_version(), str(torch.__version__) if torch else ""))
         while True:
             self._flush()
-            self._poll.poll()
+            self._end_with_ranks({descriptor for descriptor, _ in self._poll.poll()})
             self._reap()
             try:
                 birth = self._obey()
@@ -162,6 +189,12 @@ class Nursery:
         if isinstance(order, Kill):
             self._kill(order)
             return None
+        if isinstance(order, Adopt):
+            self._adopt(order)
+            return None
+        if isinstance(order, Dismiss):
+            self.dismissed = True
+            return None
         child = False
         try:
             child = self._spawn(order, pipes)
@@ -186,6 +219,8 @@ class Nursery:
             self._become_child()
             return True
         self._workers.add(pid)
+        if order.launcher:
+            self._launchers[pid] = None
         self._report(Spawned(order.slot, order.generation, order.rank, pid, command_of(order), why))
         return False
 
@@ -203,6 +238,9 @@ class Nursery:
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, pipe, standard) for pipe, standard in zip(pipes, (1, 2), strict=True)],
             setsid=True,
+            # Launchers would end at these at once, while the frontend still drains its requests. What they launch
+            # inherits the mask, and unblocks them.
+            setsigmask=_GROUP_SIGNALS if order.launcher else (),
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # ignored by every Python
         )
 
@@ -213,14 +251,67 @@ class Nursery:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for descriptor in (self._control, self._alarm, self._alarmed):
             descriptor.close()
+        for rank in self._ranks.values():
+            if rank.watch is not None:
+                os.close(rank.watch)
 
     def _kill(self, order: Kill) -> None:
         if order.pid not in self._workers:
             return
+        launched: list[int] = []
+        if order.pid in self._launchers:
+            launched = kernel.children(order.pid)
+            self._launchers[order.pid] = self._launchers[order.pid] or 0  # not the rank that will end first
         try:
             os.killpg(order.pid, order.signal)
         except ProcessLookupError:
             os.kill(order.pid, order.signal)  # forked just now, no group of its own yet
+        for pid in launched:  # ranks lead groups of their own; those that have not connected yet outlive the launcher
+            _kill_group(pid)
+
+    def _adopt(self, order: Adopt) -> None:
+        """Watch a rank: its launcher would be slow to notice its end, might replace it, and keeps its exit status."""
+        watch = None
+        try:
+            watch = kernel.watch(order.pid)
+        except ProcessLookupError:
+            self._end_launcher(order.launcher, order.pid)  # it has ended already
+        self._ranks[order.pid] = Rank(order.launcher, watch)
+        if watch is not None:
+            self._poll.register(watch, select.POLLIN)
+        if order.launcher not in self._launchers:
+            self._give_up_ranks(order.launcher)
+
+    def _end_with_ranks(self, ready: set[int]) -> None:
+        """Kill the launchers of ranks that have ended: the nursery becomes the parent of these, and reaps them."""
+        for pid, rank in self._ranks.items():
+            if rank.watch in ready:
+                self._poll.unregister(rank.watch)
+                self._end_launcher(rank.launcher, pid)
+
+    def _end_launcher(self, launcher: int, rank: int) -> None:
+        """Kill it for the end of that rank, unless an order or a stranger has killed it before."""
+        # One that was killed takes its ranks with it, and may end after them: its threads end one by one.
+        if self._launchers.get(launcher, 0) is None and not kernel.ends(launcher):
+            self._launchers[launcher] = rank
+            _kill_group(launcher)
+
+    def _give_up_ranks(self, launcher: int) -> None:
+        """The launcher is gone: its ranks are the nursery's children now, or it has reaped them."""
+        ours = kernel.children()
+        for pid in [pid for pid, rank in self._ranks.items() if rank.launcher == launcher and pid not in ours]:
+            _kill_group(pid)  # what the rank has left: as long as there is anything, its number is nobody else's
+            self._forget_rank(pid)
+            self._report(Exited(pid, None, 0))
+
+    def _forget_rank(self, pid: int) -> None:
+        rank = self._ranks.pop(pid, None)
+        if rank is not None and rank.watch is not None:
+            try:
+                self._poll.unregister(rank.watch)
+            except KeyError:
+                pass  # it has told its end
+            os.close(rank.watch)
 
     def _reap(self) -> None:
         """Report every worker that has ended; what is left of its process group goes with it."""
@@ -230,13 +321,22 @@ class Nursery:
         except BlockingIOError:
             pass
         while (pid := _ended_child()) is not None:
-            if pid in self._workers:
+            known = pid in self._workers or pid in self._ranks
+            if known:
                 _kill_group(pid)  # before it is reaped, while the pid cannot be anybody else's
             _, status, usage = os.wait4(pid, 0)
-            if pid in self._workers:
-                self._workers.remove(pid)
+            if known:
                 unit = 1 if sys.platform == "darwin" else 1024
-                self._report(Exited(pid, status, usage.ru_maxrss * unit))
+                self._bury(pid, status, usage.ru_maxrss * unit)
+
+    def _bury(self, pid: int, status: int, max_rss: int) -> None:
+        """Report a process that is no more, with the ranks that went with it unnoticed."""
+        self._workers.discard(pid)
+        self._forget_rank(pid)
+        launcher = pid in self._launchers
+        self._report(Exited(pid, status, max_rss, self._launchers.pop(pid, None) or 0))
+        if launcher:
+            self._give_up_ranks(pid)
 
     def _end_everything(self) -> None:
         """Kill all workers, and whatever they have started or left behind."""

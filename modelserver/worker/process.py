@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from types import FrameType
+from typing import TextIO
 
 import psutil
 from setproctitle import setproctitle
@@ -37,11 +38,16 @@ def settle(order: Spawn, environment: Mapping[str, str]) -> None:
     """Give this process everything that makes it a worker, except its standard streams and its thread settings."""
     kernel.die_with_parent()
     kernel.prefer_as_victim()
-    _outlive_group_signals()
+    if order.launcher:
+        # They arrive blocked, and count until the model has loaded: this is how a launcher ends the other ranks when
+        # one cannot start.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    else:
+        outlive_group_signals()
     _replace_environment(environment)
     _extend_search_path(order.python_path)
     os.chdir(order.cwd)
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s", force=True)
+    logging.basicConfig(handlers=[Console(sys.stdout)], level=logging.INFO, format="%(message)s", force=True)
     _reseed()
     setproctitle(f"{order.title} {order.socket}")
 
@@ -76,6 +82,17 @@ def take_streams(stdout: int, stderr: int) -> None:
         os.close(pipe)
 
 
+class Console(logging.StreamHandler[TextIO]):
+    """Where the worker's log goes; a handler that has closed the standard streams loses lines, and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by `logging`."""
+        try:
+            super().handleError(record)
+        except Exception:
+            pass  # standard error, which is where it complains, takes nothing either
+
+
 def default_threads(environment: Mapping[str, str]) -> int:
     """Intra-op threads that torch takes by itself in a fresh process."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -103,7 +120,7 @@ def ignore_signal(_number: int, _frame: FrameType | None) -> None:
     """A handler that does nothing. Unlike SIG_IGN it is not inherited by programs that a worker starts."""
 
 
-def _outlive_group_signals() -> None:
+def outlive_group_signals() -> None:
     """Terminals and service managers signal the whole group at a stop, while the frontend still drains its requests."""
     signal.signal(signal.SIGINT, ignore_signal)
     signal.signal(signal.SIGTERM, ignore_signal)

@@ -20,6 +20,7 @@ from modelserver.errors import Certificate
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.pool import Pool
 from modelserver.pool.worker import Patience, Worker
+from modelserver.scratch import RunDirectory
 from modelserver.wire.frames import Batch, Chunk, Hello, Load, Loaded, Metric, Part, Replies, Request
 
 ROOT = Path(__file__).parent.parent.parent
@@ -160,8 +161,9 @@ async def pool_of(
     patience: Patience | None = None,
     hello_timeout: float = DEADLINE,
 ) -> AsyncIterator[Pool]:
+    run_directory = RunDirectory.make(directory / "tmp")
     pool = Pool(
-        directory / "tmp",
+        run_directory.path,
         FRAME_LIMIT,
         re.compile(hidden) if hidden else None,
         dict(variables or {}),
@@ -174,6 +176,7 @@ async def pool_of(
     finally:
         async with asyncio.timeout(DEADLINE):
             await pool.close()
+        run_directory.remove()
 
 
 def run(

@@ -36,7 +36,6 @@ from pool_stage import (
 from modelserver.engine.ports import WorkerOwner, WorkerPort
 from modelserver.errors import Cause
 from modelserver.pool.contract import Owner as PoolOwner
-from modelserver.pool.listener import private_directory
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.pool import Pool
 from modelserver.wire.frames import Hello, Loaded, Replies, Stop, encode
@@ -309,15 +308,6 @@ def test_strangers_and_late_workers_are_sent_away(tmp_path: Path) -> None:
             assert await model.ask(worker, b"still here") == b"still here"
 
     run(main(Nursery.launch(environment(tmp_path))))
-
-
-def test_a_socket_path_that_is_too_long_moves_to_the_system_directory(tmp_path: Path) -> None:
-    deep = tmp_path / ("x" * 120)
-    directory = private_directory(deep)
-    assert len(os.fsencode(directory / "w")) < 108
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert list(deep.iterdir()) == []
-    directory.rmdir()
 
 
 def test_metrics_outside_a_batch_are_reported(tmp_path: Path) -> None:

@@ -50,3 +50,15 @@ def test_names_that_hide_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
     assert shadowed([str(tmp_path)], ["json", "torch", "torch.nn", "nn.parts"]) == ""
+
+
+@pytest.mark.parametrize("name", ["shared/part/__init__.py", "shared/part.py", "shared/deep/core.py"])
+def test_a_part_of_a_package_of_several_origins(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    hidden = str(path).removesuffix("/__init__.py")
+    modules = ["shared", "shared.part", "shared.deep", "shared.deep.core"]
+    assert shadowed([str(tmp_path)], modules) == hidden
+    assert shadowed([str(tmp_path)], ["shared", "shared.other", "part", "core"]) == ""
+    assert shadowed([str(tmp_path)], ["part", "deep", "core"]) == ""

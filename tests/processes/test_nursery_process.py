@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from modelserver.wire import control
-from modelserver.wire.control import Exited, FromNursery, Kill, Ready, Spawn, Spawned, SpawnFailed
+from modelserver.wire.control import Adopt, Exited, FromNursery, Kill, Ready, Spawn, Spawned, SpawnFailed
 
 ENTRY = Path(__file__).parent.parent.parent / "modelserver" / "worker" / "__main__.py"
 DEADLINE = 30.0
@@ -35,9 +35,11 @@ class Nursery:
         self.link = link
         self.reader, self.writer = os.pipe()
 
-    def order(self, slot: int, cwd: Path, *, fork: bool = True, executable: str = "") -> None:
+    def order(
+        self, slot: int, cwd: Path, *, fork: bool = True, executable: str = "", launcher: Sequence[str] = ()
+    ) -> None:
         spawn = Spawn(
-            slot, 1, 0, "/nowhere", "token", f"W-{slot}", str(cwd), [str(cwd)], {}, [], 0, executable, [], fork
+            slot, 1, 0, "/nowhere", "token", f"W-{slot}", str(cwd), [str(cwd)], {}, [], 0, executable, [*launcher], fork
         )
         socket.send_fds(self.link, [control.encode(spawn)], [self.writer, self.writer])
 
@@ -54,6 +56,12 @@ class Nursery:
         event = self.report()
         assert isinstance(event, Exited), event
         return event
+
+    def exit_code(self) -> int:
+        """Of the process that is reported next."""
+        status = self.exited().status
+        assert status is not None
+        return os.waitstatus_to_exitcode(status)
 
     def threads(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -104,13 +112,13 @@ def test_fork_and_exec_and_why(tmp_path: Path) -> None:
         assert isinstance(one.report(), Ready)
         one.order(1, plain)
         assert one.spawned().why == ""
-        assert os.waitstatus_to_exitcode(one.exited().status) == 1  # there is nothing to connect to
+        assert one.exit_code() == 1  # there is nothing to connect to
         one.order(2, plain, fork=False)
         assert one.spawned().why == "asked for"
-        assert os.waitstatus_to_exitcode(one.exited().status) == 1
+        assert one.exit_code() == 1
         one.order(3, shadowing)
         assert one.spawned().why == f"{shadowing / 'json.py'} is already imported"
-        assert os.waitstatus_to_exitcode(one.exited().status) == 1
+        assert one.exit_code() == 1
         printed = os.read(one.reader, 1 << 16).decode()
         assert printed.count("FileNotFoundError") == 3, printed
 
@@ -179,7 +187,7 @@ def test_only_its_own_workers_are_killed(tmp_path: Path) -> None:
         worker = one.spawned()
         assert stranger.poll() is None
         one.link.send(control.encode(Kill(worker.pid, signal.SIGTERM)))
-        assert os.waitstatus_to_exitcode(one.exited().status) == -signal.SIGTERM
+        assert one.exit_code() == -signal.SIGTERM
         stranger.kill()
 
 
@@ -209,3 +217,60 @@ def sleeper(directory: Path) -> str:
     path.write_text("#!/bin/sh\nexec sleep 600\n")
     path.chmod(0o755)
     return str(path)
+
+
+LAUNCHER = """
+import os, subprocess, sys, time
+sleeper = subprocess.Popen(["sleep", "600"], start_new_session=True)
+print(sleeper.pid, flush=True)
+if sys.argv[1] == "reap":
+    sleeper.wait()
+time.sleep(600)
+"""
+
+
+def launch(one: Nursery, directory: Path, *arguments: str) -> tuple[int, int]:
+    """Pids of a launcher and of its rank."""
+    (directory / "launcher.py").write_text(LAUNCHER)
+    assert isinstance(one.report(), Ready)
+    one.order(1, directory, launcher=[str(directory / "launcher.py"), *arguments])
+    worker = one.spawned()
+    assert worker.why == "started by a launcher"
+    rank = int(os.read(one.reader, 100))
+    return worker.pid, rank
+
+
+def test_the_end_of_an_adopted_rank_ends_its_launcher_and_both_are_reported(tmp_path: Path) -> None:
+    with nursery(tmp_path) as one:
+        launcher, rank = launch(one, tmp_path, "stay")
+        one.link.send(control.encode(Adopt(rank, launcher)))
+        os.kill(rank, signal.SIGHUP)  # SIGTERM is blocked until a rank unblocks it
+        events = {event.pid: event for event in (one.exited(), one.exited())}
+        assert events[launcher].after == rank
+        assert events[rank].status == signal.SIGHUP
+        assert events[rank].max_rss > 0
+
+
+def test_a_rank_that_ended_before_its_adoption_is_reported_too(tmp_path: Path) -> None:
+    """Its launcher has reaped it: its status is unknown."""
+    with nursery(tmp_path) as one:
+        launcher, rank = launch(one, tmp_path, "reap")
+        os.kill(rank, signal.SIGKILL)
+        while Path(f"/proc/{rank}").exists():
+            pass
+        one.link.send(control.encode(Adopt(rank, launcher)))
+        first, second = one.exited(), one.exited()
+        assert (first.pid, first.after) == (launcher, rank)
+        assert second == Exited(rank, None, 0)
+        one.link.send(control.encode(Adopt(rank, launcher)))  # and so is one whose launcher is gone
+        assert one.exited() == Exited(rank, None, 0)
+
+
+def test_a_launcher_is_killed_with_everything_it_has_launched(tmp_path: Path) -> None:
+    with nursery(tmp_path) as one:
+        launcher, rank = launch(one, tmp_path, "stay")
+        one.link.send(control.encode(Kill(launcher, signal.SIGKILL)))
+        ended = one.exited()
+        assert (ended.pid, ended.after) == (launcher, 0)
+        while Path(f"/proc/{rank}").exists():
+            pass

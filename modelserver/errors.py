@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 
 class Cause(StrEnum):
-    """Why a worker failed to load or died. The value is what operators read."""
+    """Why a worker failed to load or died, or why a request was not served. The value is what operators read."""
 
     BAD_ARCHIVE = "bad archive"
     HANDLER_MISSING = "handler not found"
     HANDLER_IMPORT = "handler cannot be imported"
     HANDLER_CONTRACT = "handler contract broken"
+    STORAGE = "storage failed"
     DEPENDENCY = "dependency installation failed"
     INITIALIZE = "exception in initialize"
     OUT_OF_MEMORY = "out of memory"
@@ -29,6 +30,11 @@ class Cause(StrEnum):
     PROTOCOL = "protocol violation"
     SPAWN = "process could not be started"
     STOPPED = "stopped on request"
+    RECYCLED = "recycled"
+    NO_WORKER = "no worker"
+    QUEUE_FULL = "queue full"
+    NO_TICKET = "no idle worker"
+    DEADLINE = "deadline passed"
 
     @property
     def permanent(self) -> bool:
@@ -48,7 +54,9 @@ _PERMANENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The death certificate of one worker process: what ended it and the traces it left."""
+    """The death certificate of one worker process: what ended it and the traces it left. Also, with nothing but cause
+    and detail, why a request was not served.
+    """
 
     cause: Cause
     detail: str  # one line an operator can act on
@@ -57,6 +65,7 @@ class Certificate:
     exit_code: int | None = None
     signal: str | None = None
     max_rss: int | None = None  # bytes
+    next_retry: float | None = None  # seconds from the death to the next attempt; None: there is none
 
     def as_json(self) -> dict[str, Any]:
         """The `cause` member of error bodies and of describe; empty fields are left out."""
@@ -66,6 +75,7 @@ class Certificate:
             "exitCode": self.exit_code,
             "signal": self.signal,
             "maxRss": self.max_rss,
+            "nextRetryInSec": self.next_retry,
             "traceback": self.traceback.splitlines(),
             "lastOutput": list(self.last_output),
         }
@@ -256,3 +266,7 @@ def grpc_code(status: int) -> str:
 
 class ConfigurationError(Exception):
     """A setting the server cannot start with; printed as `Invalid configuration: <text>`, exit status 1."""
+
+
+class InvalidSnapshot(Exception):
+    """A saved configuration whose models are not all there; printed as `InvalidSnapshotException: <text>`, status 1."""

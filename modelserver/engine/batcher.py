@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from modelserver.engine.job import Job, Place
-from modelserver.engine.scheduler import Action, Lost, QueueFull, Send, Wake, Withdraw
+from modelserver.engine.scheduler import Action, Lost, NotAccepted, Send, Wake, Withdraw
+from modelserver.errors import Cause
 from modelserver.wire.frames import DESCRIBE
 
 
@@ -29,11 +30,19 @@ class DynamicBatcher:
     travels alone.
     """
 
-    def __init__(self, *, batch_size: int, max_delay: float, capacity: int) -> None:
+    def __init__(
+        self, *, batch_size: int, max_delay: float, capacity: int, max_bytes: int, tickets: bool = False
+    ) -> None:
+        """At most `capacity` jobs with bodies of `max_bytes` together may wait; with `tickets` none, unless a worker is
+        idle.
+        """
         self.batch_size = max(1, batch_size)
         self.max_delay = max(0.0, max_delay) if self.batch_size > 1 else 0.0
         self.capacity = capacity
+        self.max_bytes = max_bytes
+        self.tickets = tickets
         self.waiting = 0
+        self._held = 0  # bytes of the bodies of waiting jobs
         self._queue: deque[Job] = deque()  # may hold cancelled jobs; `waiting` does not count them
         self._idle: dict[int, None] = {}  # insertion order: the longest idle worker first
         self._running: dict[int, tuple[int, list[Job]]] = {}  # worker -> batch id, jobs
@@ -47,12 +56,15 @@ class DynamicBatcher:
         return not (self.waiting or self._running or self._forming)
 
     def add(self, job: Job, now: float) -> Sequence[Action]:
-        """A new job. Raises QueueFull."""
-        if self.waiting >= self.capacity and not self._idle:
-            raise QueueFull
+        """A new job. Raises NotAccepted."""
+        if not self._idle:
+            self._check_room(job)
+        elif self.batch_size == 1:  # nothing waits while a worker is idle
+            return (self._send(self._take_worker(), [job]),)
         job.place = Place.QUEUED
         self._queue.append(job)
         self.waiting += 1
+        self._held += job.size
         if self._forming is None and not self._idle:
             return ()
         return self._pump(now)
@@ -78,8 +90,13 @@ class DynamicBatcher:
             job.place = Place.DONE
         if self._running.pop(worker, None) is None or worker in self._retired:
             return ()
+        if not self.waiting:
+            self._idle[worker] = None
+            return ()
+        if self.batch_size == 1:  # no other worker is idle while jobs wait
+            return (self._send(worker, [self._take()]),)
         self._idle[worker] = None
-        return self._pump(now) if self.waiting else ()
+        return self._pump(now)
 
     def retire(self, worker: int, now: float) -> Sequence[Action]:
         """Give that worker nothing more."""
@@ -105,6 +122,7 @@ class DynamicBatcher:
         if job.place is Place.QUEUED:
             job.place = Place.DONE
             self.waiting -= 1
+            self._held -= job.size
             self._sweep()
         elif job.place is Place.FORMING:
             job.place = Place.DONE
@@ -133,10 +151,19 @@ class DynamicBatcher:
             self._idle[self._forming.worker] = None
             self._forming = None
         self._queue.clear()
-        self.waiting = 0
+        self.waiting = self._held = 0
         for job in jobs:
             job.place = Place.DONE
         return jobs
+
+    def _check_room(self, job: Job) -> None:
+        """Whether another job may wait. Raises NotAccepted."""
+        if self.tickets:
+            raise NotAccepted(Cause.NO_TICKET, "no worker is idle (useJobTicket)")
+        if self.waiting >= self.capacity:
+            raise NotAccepted(Cause.QUEUE_FULL, f"{self.waiting} requests wait already (jobQueueSize)")
+        if self.waiting and self._held + job.size > self.max_bytes:
+            raise NotAccepted(Cause.QUEUE_FULL, f"{self._held} bytes of requests wait already (job_queue_bytes)")
 
     def _pump(self, now: float) -> list[Action]:
         """Form and send batches as long as there are jobs and idle workers."""
@@ -146,8 +173,7 @@ class DynamicBatcher:
             if forming is None:
                 if not self._idle:
                     break
-                worker = next(iter(self._idle))
-                del self._idle[worker]
+                worker = self._take_worker()
                 first = self._take()
                 if self.batch_size == 1 or first.kind == DESCRIBE:
                     actions.append(self._send(worker, [first]))
@@ -185,11 +211,18 @@ class DynamicBatcher:
         self._running[worker] = (self._last_batch, jobs)
         return Send(worker, self._last_batch, jobs)
 
+    def _take_worker(self) -> int:
+        """The one that has been idle for longest."""
+        worker = next(iter(self._idle))
+        del self._idle[worker]
+        return worker
+
     def _take(self) -> Job:
         queue = self._queue
         while (job := queue.popleft()).cancelled:
             pass
         self.waiting -= 1
+        self._held -= job.size
         return job
 
     def _peek(self) -> Job | None:
@@ -205,6 +238,7 @@ class DynamicBatcher:
         kept = [job for job in jobs if not job.cancelled]
         for job in kept:
             job.place = Place.QUEUED
+            self._held += job.size
         self._queue.extendleft(reversed(kept))
         self.waiting += len(kept)
 

@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 
 from modelserver.archives.archive import Archive
+from modelserver.archives.dependencies import Dependencies
 from modelserver.archives.store import ArchiveStore
 from modelserver.engine.assembly import Assembly
+from modelserver.engine.intake import Intake, discard
 from modelserver.engine.job import Job
-from modelserver.engine.ports import Events
+from modelserver.engine.ports import Changes, Events, Gauge
 from modelserver.engine.registry import Registry
-from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
+from modelserver.engine.requests import Ailment, Registered, Registration, Scaled, VersionStatus
 from modelserver.engine.slot import WorkerSlot
 from modelserver.engine.version import ModelVersion
-from modelserver.errors import BadRequest, Certificate, InternalError, RequestTimeout, ServerError, WorkerError
+from modelserver.errors import (
+    BadRequest,
+    Cause,
+    Certificate,
+    Conflict,
+    InternalError,
+    RequestTimeout,
+    WorkerError,
+)
+from modelserver.settings.snapshot import SavedModels, SavedVersion
 from modelserver.settings.table import Settings
 
 
 class Engine:
     """Registry, queues and workers behind a narrow interface. All methods run on the event loop."""
 
-    def __init__(self, settings: Settings, store: ArchiveStore, assembly: Assembly, events: Events) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ArchiveStore,
+        dependencies: Dependencies,
+        assembly: Assembly,
+        events: Events,
+        gauge: Gauge | None = None,
+        changes: Changes | None = None,
+    ) -> None:
         self._settings = settings
-        self._store = store
         self._assembly = assembly
         self._events = events
+        self._gauge = gauge
+        self._changes = changes
+        self._intake = Intake(store, dependencies, events, settings.default_service_handler)
         self._registry: Registry[ModelVersion] = Registry()
         self._startup: dict[str, None] = {}  # names given at start-up that are still registered
         self._drains: set[asyncio.Task[None]] = set()
+        self._lame = False  # the server is about to stop
 
     def submit(self, job: Job, version: str | None) -> None:
         """Queue a job for the named or default version; `job.done` is called later.
@@ -42,8 +67,26 @@ class Engine:
             job.owner.cancel(job)
 
     def healthy(self) -> bool:
-        """Every model's default version has as many healthy workers as its minimum."""
-        return all(version.healthy() for _, version in self._registry.defaults())
+        """Every model's default version has as many healthy workers as its minimum, and the server is to stay."""
+        return not self._lame and all(version.healthy() for _, version in self._registry.defaults())
+
+    def ailments(self) -> list[Ailment]:
+        """Why the server is not healthy."""
+        stop = [Ailment(Certificate(Cause.STOPPED, "the server is about to stop"))] if self._lame else []
+        ailing = [version for _, version in self._registry.defaults() if not version.healthy()]
+        return stop + [ailment for version in ailing for ailment in version.ailments()]
+
+    def go_lame(self) -> None:
+        """Unhealthy from now on, so that no new work is sent here; what comes is served."""
+        self._lame = True
+
+    def require(self, model: str, version: str | None) -> None:
+        """Raises ModelNotFound, VersionNotFound unless the named or default version is registered."""
+        self._registry.get(model, version)
+
+    def startup_models(self) -> list[str]:
+        """Names given at start-up that have not been unregistered since."""
+        return list(self._startup)
 
     def list_models(self) -> list[tuple[str, str]]:
         """(name, url of the default version), sorted by name."""
@@ -55,47 +98,37 @@ class Engine:
         versions = self._registry.versions(model) if every else [self._registry.get(model, version)]
         return [entry.status(loaded_at_startup=model in self._startup) for entry in versions]
 
+    async def observe(self, model: str, version: str | None) -> list[VersionStatus]:
+        """What `describe` tells, and how busy the workers' GPUs are."""
+        entries = self.describe(model, version)
+        gpus = {worker.device for entry in entries for worker in entry.workers if worker.device is not None}
+        usage = await self._gauge.read(gpus) if self._gauge is not None and gpus else {}
+        return [_with_usage(entry, usage) for entry in entries]
+
     async def register(self, registration: Registration) -> Registered:
-        """Open the archive, register the version, start its workers. On failure nothing stays registered."""
-        archive = await self._open(registration)
+        """Open the archive, install what it brings, register the version, start its workers.
+
+        On failure nothing stays registered.
+        """
+        archive = await self._intake.open(registration)
         try:
-            version = self._admit(archive, registration)
+            version = await self._admit(archive, registration)
         except BaseException:
-            await asyncio.to_thread(_discard, archive)
+            await discard(archive)
             raise
         slots = version.grow(version.min_workers)
+        await self._report_change()
         if slots and registration.synchronous:
             await self._await_first_load(version, slots)
-        return Registered(
-            version.name, version.version, len(slots), pending=bool(slots) and not registration.synchronous
-        )
+        asked = version.options.min_workers  # a parallel model may have got fewer, for want of GPUs
+        return Registered(version.name, version.version, asked, pending=bool(slots) and not registration.synchronous)
 
-    async def _open(self, registration: Registration) -> Archive:
-        """Open the archive in a thread; one that nobody waits for any more is discarded when it is there."""
-        opening = asyncio.ensure_future(
-            asyncio.to_thread(
-                self._store.open,
-                registration.url,
-                model_name=registration.model_name,
-                handler=registration.handler,
-                runtime=registration.runtime,
-                default_handler=self._settings.default_service_handler,
-                default_name=registration.default_name,
-            )
-        )
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_discard_opened)
-            raise
-        except ServerError as error:
-            if error.__cause__ is not None:
-                self._events.log("ERROR", "archive.model.ModelArchive", f"{registration.url}: {error.__cause__}")
-            raise
-
-    def _admit(self, archive: Archive, registration: Registration) -> ModelVersion:
-        """Make the version and enter it in the registry."""
-        version = self._assembly.version(archive, registration)
+    async def _admit(self, archive: Archive, registration: Registration) -> ModelVersion:
+        """Install what the archive brings, make the version and enter it in the registry."""
+        options = self._assembly.options(archive, registration)
+        self._registry.check_free(archive.model_name, archive.version)  # known now, not after minutes of installing
+        archive = await self._intake.equip(archive, options, self._assembly.python_path(archive))
+        version = self._assembly.version(archive, options)
         self._registry.add(version.name, version.version, version)
         if registration.at_startup:
             self._startup[version.name] = None
@@ -110,11 +143,13 @@ class Engine:
         certificate = await _first_failure(slots)
         if certificate is None:
             return
-        if version in self._registry:
+        if registered := version in self._registry:
             self._registry.discard(version.name, version.version)
             self._forget_name(version.name)
         await version.drain(0)
-        await asyncio.to_thread(_discard, version.archive)
+        await discard(version.archive)
+        if registered:
+            await self._report_change()
         raise _start_failed(version.name, version.version, certificate)
 
     async def scale(self, model: str, version: str | None, minimum: int, maximum: int, *, synchronous: bool) -> Scaled:
@@ -126,18 +161,41 @@ class Engine:
         if minimum < 0:
             raise InternalError(f"min_worker must not be negative: {minimum}. Nothing was changed.")
         entry = self._registry.get(model, version)
+        minimum, maximum = self._assembly.cap(entry.options, minimum, maximum, model)
         entry.min_workers, entry.max_workers = minimum, maximum
         self._events.log("DEBUG", "wlm.ModelManager", f"updateModel: {model}, count: {minimum}")
-        if len(entry.slots) < minimum:
-            added = entry.grow(minimum - len(entry.slots))
-            if synchronous and (certificate := await _first_failure(added)) is not None:
-                raise _start_failed(model, version or "null", certificate)
-        elif len(entry.slots) > (limit := maximum if minimum else 0):
-            removed = entry.shrink(len(entry.slots) - limit, self._settings.drain_timeout)
-            if synchronous and not await self._ended(removed):
-                raise RequestTimeout(f"Timed out while cleaning resources: {model}")
+        removed = self._resize(entry)
+        loading = [slot for slot in entry.slots.values() if not slot.outcome.done()]
+        await self._report_change()
+        if synchronous and (certificate := await _first_failure(loading)) is not None:
+            raise _start_failed(model, version or "null", certificate)
+        if synchronous and not await self._ended(removed):
+            raise RequestTimeout(f"Timed out while cleaning resources: {model}")
         alive = sum(slot.alive for slot in entry.slots.values())
         return Scaled(minimum, pending=not synchronous, complete=alive >= minimum)
+
+    def _resize(self, entry: ModelVersion) -> list[WorkerSlot]:
+        """Bring the number of workers between its bounds; returns the removed ones."""
+        number, minimum = len(entry.slots), entry.min_workers
+        limit = entry.max_workers if minimum else 0
+        if minimum <= number <= limit:
+            return []
+        if number and self._assembly.divides_cores(entry.options):
+            return self._replace_all(entry)
+        if number < minimum:
+            entry.grow(minimum - number)
+            return []
+        return entry.shrink(number - limit, self._settings.drain_timeout)
+
+    def _replace_all(self, entry: ModelVersion) -> list[WorkerSlot]:
+        """Another number of workers, each on its share of the cores: the old ones finish what they run."""
+        number, minimum = len(entry.slots), entry.min_workers
+        restarting = f"restarting {minimum} thread(s)"
+        for text in (f"removing {number} current thread(s) prior to {restarting}", restarting):
+            self._events.log("WARN", "wlm.WorkLoadManager", text)
+        removed = entry.shrink(number, self._settings.drain_timeout)
+        entry.grow(minimum)
+        return removed
 
     async def unregister(self, model: str, version: str | None) -> None:
         """Remove a version at once for new requests; what runs or waits finishes behind it within `drain_timeout`.
@@ -150,24 +208,46 @@ class Engine:
         if entry.scheduler.idle:
             slots = entry.shrink(len(entry.slots), 0)
             if not await self._ended(slots):
-                entry.min_workers = entry.max_workers = 0
-                self._registry.add(entry.name, entry.version, entry)
+                self._take_back(entry)
                 raise RequestTimeout(f"Timed out while cleaning resources: {model}")
         self._forget_name(model)
         self._events.log("INFO", "wlm.ModelManager", f"Model {model} unregistered.")
         if not any(other.archive.url == entry.archive.url for other in self._registry):
             await asyncio.to_thread(entry.archive.remove_download)
         self._drain_behind(entry, self._settings.drain_timeout)
+        await self._report_change()
 
-    def set_default(self, model: str, version: str) -> None:
+    def _take_back(self, entry: ModelVersion) -> None:
+        """A version whose workers do not end is registered again, without workers, unless another took its place."""
+        entry.min_workers = entry.max_workers = 0
+        try:
+            self._registry.add(entry.name, entry.version, entry)
+        except Conflict:
+            self._drain_behind(entry, 0)
+
+    async def set_default(self, model: str, version: str) -> None:
         """Make a version the default. Raises ModelNotFound, VersionNotFound."""
         self._registry.set_default(model, version)
         self._debug(f"Setting default version to {version} for model {model}")
+        await self._report_change()
+
+    def saved_models(self) -> SavedModels:
+        """What a later start needs to bring all models back as they are now."""
+        saved: dict[str, dict[str, SavedVersion]] = {}
+        for entry in self._registry:
+            default = self._registry.get(entry.name) is entry
+            saved.setdefault(entry.name, {})[entry.version] = self._assembly.saved(entry, default=default)
+        return saved
+
+    async def _report_change(self) -> None:
+        if self._changes is not None:
+            await self._changes.models_changed(self.saved_models())
 
     async def close(self, limit: float) -> None:
         """Refuse new work, let the rest finish within `limit` seconds, end every worker, remove every extracted
         archive.
         """
+        self._intake.close()
         for entry in self._registry:
             self._events.log("INFO", "wlm.ModelManager", f"Unregistering model {entry.name} version {entry.version}")
             self._registry.discard(entry.name, entry.version)
@@ -208,15 +288,12 @@ async def _first_failure(slots: list[WorkerSlot]) -> Certificate | None:
     return None
 
 
-def _discard_opened(opening: asyncio.Future[Archive]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        _discard(opening.result())
-
-
-def _discard(archive: Archive) -> None:
-    """Nothing of a failed registration stays: neither its model directory nor a file it downloaded."""
-    archive.remove()
-    archive.remove_download()
+def _with_usage(entry: VersionStatus, usage: Mapping[int, str]) -> VersionStatus:
+    workers = (
+        worker if worker.device is None else replace(worker, gpu_usage=usage.get(worker.device, worker.gpu_usage))
+        for worker in entry.workers
+    )
+    return replace(entry, workers=tuple(workers))
 
 
 def _start_failed(model: str, version: str, certificate: Certificate) -> WorkerError:

@@ -59,6 +59,8 @@ class Job:
         "request",
         "sent",
         "size",
+        "tick",
+        "timeout",
         "worker",
     )
 
@@ -80,6 +82,8 @@ class Job:
         self.replied = 0.0  # when the last reply arrived
         self.worker = ""  # name of the worker that got it: `W-9000-digits_1.0`
         self.size = 0  # bytes of the body
+        self.timeout = 0.0  # seconds that the client waits; 0: without limit
+        self.tick: dict[Job, None] | None = None  # where it stands in the wheel of deadlines
         self.place = Place.QUEUED
         self.cancelled = False
         self.owner: Owner | None = None  # the model version that took it
@@ -87,6 +91,11 @@ class Job:
         self.reply: Reply | None = None
         self.error: ServerError | None = None
         self.chunks: Chunks | None = None
+
+    @property
+    def expired(self) -> bool:
+        """Its deadline has passed: it was answered, and what its worker still says comes too late."""
+        return self.cancelled and self.error is not None
 
     def succeed(self, reply: Reply) -> None:
         """The first reply is there."""
@@ -97,16 +106,32 @@ class Job:
         """There will be no (more) reply."""
         self.error = error
         if self.chunks is not None:
+            self.leave_wheel()
             self.chunks.fail(error)
         else:
             self._finish()
+
+    def end(self) -> None:
+        """The last of its chunks has been put."""
+        self.leave_wheel()
+        if self.chunks is not None:
+            self.chunks.end()
 
     def cancel(self) -> None:
         """The client is gone: nobody wants to know any more."""
         self.cancelled = True
         self.done = _ignore
+        self.leave_wheel()
+
+    def leave_wheel(self) -> None:
+        """It is over before its deadline."""
+        if self.tick is not None:
+            del self.tick[self]
+            self.tick = None
 
     def _finish(self) -> None:
+        if self.tick is not None and self.chunks is None:  # the deadline of a stream is that of its last chunk
+            self.leave_wheel()
         done, self.done = self.done, _ignore  # whoever asked refers to the job: no cycle may outlive the answer
         done(self)
 

@@ -24,15 +24,18 @@ class Registry(Generic[V]):
     def __init__(self) -> None:
         self._models: dict[str, _Model[V]] = {}
 
+    def check_free(self, name: str, version: str) -> None:
+        """Raises Conflict if the version is registered already."""
+        if name in self._models and version in self._models[name].versions:
+            raise Conflict(f"Model version {version} is already registered for model {name}")
+
     def add(self, name: str, version: str, entry: V) -> None:
         """Raises Conflict if the version is registered already."""
-        model = self._models.get(name)
-        if model is None:
-            self._models[name] = _Model(version, entry)
-        elif version in model.versions:
-            raise Conflict(f"Model version {version} is already registered for model {name}")
+        self.check_free(name, version)
+        if name in self._models:
+            self._models[name].versions[version] = entry
         else:
-            model.versions[version] = entry
+            self._models[name] = _Model(version, entry)
 
     def get(self, name: str, version: str | None = None) -> V:
         """The named or the default version. Raises ModelNotFound, VersionNotFound."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from modelserver.errors import Certificate
+from modelserver.settings.model_options import ModelOptions
+from modelserver.settings.snapshot import SavedVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Registration:
     synchronous: bool = True
     s3_sse_kms: bool = False
     at_startup: bool = False  # named by --models or load_models
+    saved: SavedVersion | None = None  # restored from a saved configuration, whose options beat all others
     default_name: str | None = None  # used when neither `model_name` nor the manifest names the model (start-up only)
 
 
@@ -58,36 +61,32 @@ class WorkerStatus:
     gpu: int | None
     certificate: Certificate | None  # of its last death, while it is not ready
     next_retry: float | None = None  # seconds from now
+    gave_up: bool = False  # no further attempt
+    device: int | None = None  # the (first) GPU in use, by its place among those of the server
+    gpu_usage: str = ""  # as the vendor's tool tells it; "" if nobody has asked
+
+
+@dataclass(frozen=True, slots=True)
+class Ailment:
+    """One reason why the server is not healthy: a worker that does not come back, or (no model) the server's stop."""
+
+    certificate: Certificate
+    model: str | None = None
+    version: str | None = None
+    worker: str | None = None  # its id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionStatus:
-    """One model version, as describe shows it; field names follow the contract's members."""
+    """One model version, as describe shows it."""
 
     model_name: str
     model_version: str
     model_url: str
     runtime: str
-    min_workers: int
+    min_workers: int  # as scaled since
     max_workers: int
-    batch_size: int
-    max_batch_delay: int
-    response_timeout: int
-    startup_timeout: int
-    max_retry_timeout_in_sec: int
-    client_timeout_in_mills: int
-    parallel_type: str
-    parallel_level: int
-    device_type: str
-    device_ids: tuple[int, ...] | None
-    continuous_batching: bool
-    use_job_ticket: bool
-    use_venv: bool
-    stateful: bool
-    sequence_max_idle_msec: int
-    sequence_timeout_msec: int
-    max_num_sequence: int
-    max_sequence_job_queue_size: int
+    options: ModelOptions  # as resolved at its registration
     loaded_at_startup: bool
     workers: tuple[WorkerStatus, ...] = field(default=())
     queue_remaining: int = 0

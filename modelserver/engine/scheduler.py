@@ -10,10 +10,16 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from modelserver.engine.job import Job
+from modelserver.errors import Cause
 
 
-class QueueFull(Exception):
-    """No room for another waiting job."""
+class NotAccepted(Exception):
+    """No room for another waiting job; `detail` is one line an operator can act on."""
+
+    def __init__(self, cause: Cause, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
 
 
 class Send(NamedTuple):
@@ -66,7 +72,7 @@ class Scheduler(Protocol):
         """Nothing waits, forms or runs."""
 
     def add(self, job: Job, now: float) -> Sequence[Action]:
-        """A new job. Raises QueueFull."""
+        """A new job. Raises NotAccepted."""
 
     def ready(self, worker: int, now: float) -> Sequence[Action]:
         """A worker has loaded and may be given work."""

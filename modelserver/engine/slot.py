@@ -35,6 +35,9 @@ class State(StrEnum):
 class SlotOwner(Protocol):
     """What a slot tells its model version."""
 
+    min_workers: int
+    slots: dict[int, WorkerSlot]
+
     def slot_ready(self, slot: WorkerSlot) -> None:
         """Loaded: it may be given work."""
 
@@ -49,6 +52,8 @@ class SlotOwner(Protocol):
 
 
 STARTUP_EXPIRED = "Backend worker did not respond in given time"
+_MEMORY_AGE = 1.0  # seconds
+_TIMEOUTS = (Cause.LOAD_TIMEOUT, Cause.RESPONSE_TIMEOUT)  # these have announced themselves
 
 
 class WorkerSlot:
@@ -60,6 +65,7 @@ class WorkerSlot:
         spec: WorkerSpec,
         load: Load,
         startup_timeout: float,
+        response_timeout: float,
         window: float,
         port: WorkerPort,
         events: Events,
@@ -73,6 +79,8 @@ class WorkerSlot:
         self.created = datetime.now(UTC)
         self.certificate: Certificate | None = None  # of the last death
         self.reply_due = 0.0  # when the running batch times out; 0 while idle
+        self.served = 0  # requests that the process has answered
+        self.leaving: Certificate | None = None  # why its process ends as soon as it is idle
         self.recovery = Recovery(window)
         self.outcome: asyncio.Future[Certificate | None] = (
             asyncio.get_running_loop().create_future()
@@ -81,6 +89,7 @@ class WorkerSlot:
         self._spec = spec
         self._load = load
         self._startup_timeout = startup_timeout
+        self._response_timeout = response_timeout
         self._port = port
         self._events = events
         self._owner = owner
@@ -89,11 +98,18 @@ class WorkerSlot:
         self._started_at = 0.0
         self._startup: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_at = 0.0
+        self._memory, self._memory_until = 0, 0.0
 
     @property
     def retiring(self) -> bool:
         """Removed on purpose."""
         return self.state is State.SCALED_DOWN
+
+    @property
+    def recycling(self) -> bool:
+        """Its process makes room for a fresh one, which has not loaded yet."""
+        return any(end is not None and end.cause is Cause.RECYCLED for end in (self.leaving, self.certificate))
 
     @property
     def alive(self) -> bool:
@@ -103,6 +119,8 @@ class WorkerSlot:
     def start(self) -> None:
         """Begin the next process."""
         self._retry = None
+        self.leaving = None
+        self.served = 0
         self._spec = replace(self._spec, generation=self._spec.generation + 1)
         self._started_at = self._loop.time()
         self._link = self._port.start(self._spec, self)
@@ -117,10 +135,16 @@ class WorkerSlot:
         if self._link is not None:
             self._link.kill(Certificate(cause, detail))
 
+    def recycle(self, why: str) -> None:
+        """A fresh process takes over as soon as this one is idle and its owner has killed it."""
+        self._info(f"Worker {self.id} is recycled: {why}")
+        self.leaving = Certificate(Cause.RECYCLED, why)
+
     def retire(self) -> None:
         """Removed on purpose: no restart after the process's end. Ends at once if there is no process."""
         if self.retiring:
             return
+        self.leaving = Certificate(Cause.STOPPED, "removed on request")
         self._debug("Shutting down the thread .. Scaling down.")
         self._become(State.SCALED_DOWN)
         self._cancel_timers()
@@ -129,19 +153,30 @@ class WorkerSlot:
         if self._link is None:
             self._end()
 
+    def memory(self) -> int:
+        """Resident memory of its process in bytes, 0 without one; asked of the kernel at most once a second."""
+        now = self._loop.time()
+        if self._link is None:
+            return 0
+        if now >= self._memory_until:
+            self._memory, self._memory_until = self._link.memory(), now + _MEMORY_AGE
+        return self._memory
+
     def status(self) -> WorkerStatus:
         """As describe shows it."""
         ready = self.state is State.LOADED
-        retry = self._retry.when() - self._loop.time() if self._retry else None
+        retry = self._retry_at - self._loop.time() if self._retry else None
         return WorkerStatus(
             id=str(self.id),
             started=self.created,
             ready=ready,
-            memory=0,
+            memory=self.memory(),
             pid=self.pid,
             gpu=self.gpu,
-            certificate=None if ready else self.certificate,
+            device=self._spec.device,
+            certificate=None if ready or self.certificate is None else replace(self.certificate, next_retry=None),
             next_retry=None if retry is None else max(0.0, retry),
+            gave_up=self.recovery.gave_up,
         )
 
     # The calls of the worker port, in their order.
@@ -157,6 +192,7 @@ class WorkerSlot:
         """The process asks what to load."""
         if self.retiring:
             return
+        self.pid = hello.pid  # of rank 0, where `spawned` told the pid of a launcher
         self._become(State.STARTED)
         self._debug(f"Flushing req.cmd LOAD repeats 1 to backend at: {time.time_ns() // 1_000_000}")
         self._startup = self._loop.call_later(self._startup_timeout, self._startup_expired)
@@ -187,16 +223,48 @@ class WorkerSlot:
         if self.retiring:
             self._owner.slot_stopped(self, certificate, unread=unread)
             self._end()
-            return
+        elif certificate.cause is Cause.RECYCLED:
+            self._replace(certificate)
+        else:
+            self._die(certificate, had_loaded=had_loaded, unread=unread)
+
+    def _replace(self, certificate: Certificate) -> None:
+        """A fresh process at once: nothing has failed."""
         self.certificate = certificate
+        self._become(State.STOPPED)
+        self._owner.slot_stopped(self, certificate, unread=False)
+        self.start()
+
+    def _die(self, certificate: Certificate, *, had_loaded: bool, unread: bool) -> None:
+        """The process failed: say why, and when the next one starts."""
+        if certificate.cause not in _TIMEOUTS:
+            self._debug(f"System state is : {self.state}")
+            self._debug(
+                "Backend worker monitoring thread interrupted or backend worker process died., "
+                + self._limit_in_force()
+            )
         if not had_loaded:
             self._log("WARN", f"Load model failed: {self._load.model_name}, error: Worker died.", "wlm.BatchAggregator")
-        self._log("ERROR", f"{self.name} died: {certificate.cause}: {certificate.detail}")
         self._become(State.STOPPED)
-        self._schedule_retry(certificate, had_loaded=had_loaded)
+        delay = self._schedule_retry(certificate, had_loaded=had_loaded)
+        self.certificate = certificate = replace(certificate, next_retry=delay)
+        self._announce(certificate)
         if not self.outcome.done():
             self.outcome.set_result(certificate)
         self._owner.slot_stopped(self, certificate, unread=unread)
+
+    def _announce(self, certificate: Certificate) -> None:
+        """The death in one line, in the server's log and in the model's."""
+        delay = certificate.next_retry
+        after = "no further attempt" if delay is None else f"next attempt in {delay:g} s"
+        line = f"{self.name} died: {certificate.cause}: {certificate.detail} ({after})"
+        self._log("ERROR", line)
+        self._events.printed(self.name, "stderr", line)
+
+    def _limit_in_force(self) -> str:
+        if self.state is State.STARTED:
+            return f"startupTimeout:{self._startup_timeout:g}sec"
+        return f"responseTimeout:{self._response_timeout:g}sec"
 
     def _answered_load(self, frame: Loaded) -> None:
         if self._startup is not None:
@@ -223,7 +291,8 @@ class WorkerSlot:
         )
         self.kill(Cause.LOAD_TIMEOUT, f"initialize did not finish within startupTimeout of {self._startup_timeout:g} s")
 
-    def _schedule_retry(self, certificate: Certificate, *, had_loaded: bool) -> None:
+    def _schedule_retry(self, certificate: Certificate, *, had_loaded: bool) -> float | None:
+        """Seconds until the next attempt; None if there is none."""
         if self.recovery.since is None:
             self._info(f"Auto recovery start timestamp: {time.time_ns() // 1_000_000}")
         else:
@@ -232,6 +301,8 @@ class WorkerSlot:
         if delay is not None:
             self._info(f"Retry worker: {self.id} in {delay:.0f} seconds.")
             self._retry = self._loop.call_later(delay, self.start)
+            self._retry_at = self._loop.time() + delay  # uvloop's handles do not always know
+        return delay
 
     def _end(self) -> None:
         self._debug("Worker terminated due to scale-down call.")

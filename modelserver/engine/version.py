@@ -7,16 +7,22 @@ import time
 from collections.abc import Sequence
 
 from modelserver.archives.archive import Archive
+from modelserver.engine.deadlines import Deadlines
 from modelserver.engine.job import Chunks, Job, Overrun
+from modelserver.engine.overdue import ReplyWatch
 from modelserver.engine.ports import Events
-from modelserver.engine.requests import VersionStatus
-from modelserver.engine.scheduler import Action, QueueFull, Scheduler, Send, Wake, Withdraw
+from modelserver.engine.recycling import Recycling
+from modelserver.engine.refusals import died, timed_out, unavailable
+from modelserver.engine.requests import Ailment, VersionStatus
+from modelserver.engine.scheduler import Action, NotAccepted, Scheduler, Send, Wake, Withdraw
 from modelserver.engine.slot import SlotFactory, WorkerSlot
 from modelserver.errors import Cause, Certificate, ServiceUnavailable, WorkerError
 from modelserver.settings.model_options import ModelOptions
-from modelserver.wire.frames import DESCRIBE, Batch, Cancel, Chunk, Failure, Replies
+from modelserver.wire.frames import Batch, Cancel, Chunk, Failure, Replies
 
 _CAUSES = frozenset(Cause)
+_NO_WORKERS = Certificate(Cause.NO_WORKER, "the model version has no workers: scale it up")
+_REMOVED = Certificate(Cause.STOPPED, "the model version was removed, or the server stopped, before the request ran")
 
 
 class ModelVersion:
@@ -37,8 +43,12 @@ class ModelVersion:
         self._new_slot = slots
         self._events = events
         self._loop = asyncio.get_running_loop()
-        self._wake: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
+        self._client_timeout = options.client_timeout_in_mills / 1000  # seconds; 0: none
+        self._deadlines = Deadlines(self._expire)
+        self._replies = ReplyWatch(options.response_timeout, self._all_slots, self._reply_overdue)
+        recycling = Recycling(options.max_requests_per_worker, options.max_worker_memory)
+        self._recycling = recycling if recycling else None
+        self._wake: asyncio.TimerHandle | None = None  # of the forming batch
         self._idle_waiter: asyncio.Future[None] | None = None
         self._failures = 0  # consecutive response timeouts
         self._open = False  # some worker serves, or may serve again
@@ -48,12 +58,14 @@ class ModelVersion:
     def submit(self, job: Job) -> None:
         """Queue a job. Raises ServiceUnavailable without workers, without hope of one, or without room."""
         if not self._open:
-            raise self.unavailable(job)
+            raise unavailable(job, self._why_closed())
         job.owner = self
         try:
             actions = self.scheduler.add(job, self._loop.time())
-        except QueueFull:
-            raise self.unavailable(job) from None
+        except NotAccepted as refusal:
+            raise self._refused(job, refusal) from None
+        if job.timeout or self._client_timeout:
+            self._set_deadline(job)
         if actions:
             self._act(actions)
 
@@ -74,7 +86,7 @@ class ModelVersion:
             job.sent = sent
             job.worker = slot.name
         slot.send(Batch(send.batch, send.jobs[0].kind, [job.request for job in send.jobs]))
-        self._expect_reply(slot, self._loop.time())
+        self._replies.expect(slot)
 
     def slot_answered(self, slot: WorkerSlot, frame: Replies | Chunk) -> None:
         """A frame for a batch arrived."""
@@ -86,17 +98,19 @@ class ModelVersion:
             return  # its jobs fail with it
         if type(frame) is Chunk:
             self._forward(jobs, frame)
-            self._expect_reply(slot, self._loop.time())
+            self._replies.expect(slot)
             return
         assert isinstance(frame, Replies)
         slot.reply_due = 0.0
         replied = time.monotonic()
+        if self._recycling is not None:
+            self._consider_recycling(slot, len(jobs))
         if actions := self.scheduler.reply(slot.id, frame.batch, self._loop.time()):
             self._act(actions)  # the next batch leaves before this one is answered: the worker need not wait
         ids = [job.request.id for job in jobs]
         self._events.batch_done(slot.name, self.name, ids, jobs[0].sent, replied, frame.metrics, frame.code == 200)
         self._settle(jobs, frame, replied)
-        if slot.retiring or self._idle_waiter is not None:
+        if slot.leaving is not None or self._idle_waiter is not None:
             self._after_work(slot)
 
     def _settle(self, jobs: list[Job], frame: Replies, replied: float) -> None:
@@ -105,17 +119,22 @@ class ModelVersion:
             certificate = _certificate(frame.failure)
             for job in jobs:
                 job.replied = replied
+                if job.expired:
+                    self._note_late(job, "error response")
                 job.fail(WorkerError(frame.code, frame.message, certificate=certificate))
             return
         self._failures = 0
         for reply in frame.replies:
             job = jobs[reply.index]
             job.replied = replied
-            if job.chunks is None:
+            if job.cancelled:
+                if job.expired:
+                    self._note_late(job, "response")
+            elif job.chunks is None:
                 job.succeed(reply)
-            elif not job.cancelled:
+            else:
                 _put(job, reply.body)
-                job.chunks.end()
+                job.end()
 
     def _forward(self, jobs: list[Job], frame: Chunk) -> None:
         """Pass intermediate pieces on; the first one is the job's reply."""
@@ -129,29 +148,32 @@ class ModelVersion:
             elif not _put(job, reply.body):
                 self.cancel(job)
 
-    # Deadlines: one timer for the forming batch, one for the earliest reply that is due.
+    # Time: the forming batch, clients that stop waiting, workers that owe a reply.
 
     def _tick(self) -> None:
         self._wake = None
         self._act(self.scheduler.tick(self._loop.time()))
 
-    def _expect_reply(self, slot: WorkerSlot, now: float) -> None:
-        slot.reply_due = now + self.options.response_timeout
-        if self._watch is None:
-            self._watch = self._loop.call_at(slot.reply_due, self._check_replies)
+    def _set_deadline(self, job: Job) -> None:
+        """The shorter one of what the model allows and what the client asks for counts."""
+        job.timeout = min(job.timeout or self._client_timeout, self._client_timeout or job.timeout)
+        self._deadlines.add(job, job.timeout)
 
-    def _check_replies(self) -> None:
-        """Kill workers whose reply is overdue; runs once per response timeout, not once per batch."""
-        self._watch = None
-        now = self._loop.time()
-        busy = [slot for slot in [*self.slots.values(), *self._retiring.values()] if slot.reply_due]
-        for slot in busy:
-            if slot.reply_due <= now:
-                slot.reply_due = 0.0
-                self._reply_overdue(slot)
-        pending = [slot.reply_due for slot in busy if slot.reply_due]
-        if pending:
-            self._watch = self._loop.call_at(min(pending), self._check_replies)
+    def _expire(self, job: Job) -> None:
+        """Answer a job whose client has waited long enough, and free its place."""
+        done, chunks = job.done, job.chunks
+        error = timed_out(job, job.timeout)
+        if not job.sent:
+            self._warn("wlm.Model", f"Drop inference request {job.request.id} due to client timeout")
+        self.cancel(job)
+        job.error = error
+        if chunks is not None:
+            chunks.fail(error)
+        else:
+            done(job)
+
+    def _note_late(self, job: Job, what: str) -> None:
+        self._warn("wlm.BatchAggregator", f"Drop {what} for inference request {job.request.id} due to client timeout")
 
     def _reply_overdue(self, slot: WorkerSlot) -> None:
         self._failures += 1
@@ -171,12 +193,16 @@ class ModelVersion:
 
     def grow(self, count: int) -> list[WorkerSlot]:
         """Start that many more workers."""
-        slots = [self._new_slot(self) for _ in range(count)]
+        slots = [self._add_slot() for _ in range(count)]
         for slot in slots:
-            self.slots[slot.id] = slot
             slot.start()
         self._reconsider()
         return slots
+
+    def _add_slot(self) -> WorkerSlot:
+        slot = self._new_slot(self)
+        self.slots[slot.id] = slot
+        return slot
 
     def shrink(self, count: int, drain_timeout: float) -> list[WorkerSlot]:
         """Remove the newest workers; what they run, they finish within `drain_timeout` seconds."""
@@ -192,9 +218,19 @@ class ModelVersion:
         slot.retire()
         self._act(self.scheduler.retire(slot.id, self._loop.time()))
         if not self.scheduler.busy(slot.id) or drain_timeout <= 0:
-            slot.kill(Cause.STOPPED, "removed")
+            slot.kill(Cause.STOPPED, "removed on request")
         else:
             self._loop.call_later(drain_timeout, slot.kill, Cause.STOPPED, f"still busy after {drain_timeout:g} s")
+
+    def _consider_recycling(self, slot: WorkerSlot, served: int) -> None:
+        """Give a worker that has done its share no more work; one at a time, so that the others go on serving."""
+        assert self._recycling is not None
+        slot.served += served
+        if slot.leaving is not None or any(other.recycling for other in self.slots.values()):
+            return
+        if why := self._recycling.why(slot.served, slot.memory):
+            slot.recycle(why)
+            self._act(self.scheduler.retire(slot.id, self._loop.time()))
 
     def slot_ready(self, slot: WorkerSlot) -> None:
         """A worker has loaded."""
@@ -206,7 +242,9 @@ class ModelVersion:
         now = self._loop.time()
         lost = self.scheduler.gone(slot.id, now, unread=unread)
         for job in lost.failed:
-            job.fail(_died(job, certificate))
+            if job.expired:
+                self._note_late(job, "error response")
+            job.fail(died(job, certificate))
         if lost.failed:
             ids = [job.request.id for job in lost.failed]
             self._events.batch_done(slot.name, self.name, ids, lost.failed[0].sent, 0.0, (), False)
@@ -221,8 +259,8 @@ class ModelVersion:
         self._retiring.pop(slot.id, None)
 
     def _after_work(self, slot: WorkerSlot) -> None:
-        if slot.retiring and not self.scheduler.busy(slot.id):
-            slot.kill(Cause.STOPPED, "removed")
+        if slot.leaving is not None and not self.scheduler.busy(slot.id):
+            slot.kill(slot.leaving.cause, slot.leaving.detail)
         self._tell_if_idle()
 
     def _tell_if_idle(self) -> None:
@@ -231,6 +269,9 @@ class ModelVersion:
 
     def _slot(self, worker: int) -> WorkerSlot:
         return self.slots.get(worker) or self._retiring[worker]
+
+    def _all_slots(self) -> list[WorkerSlot]:
+        return [*self.slots.values(), *self._retiring.values()]
 
     def _reconsider(self) -> None:
         self._open = any(not slot.recovery.gave_up for slot in self.slots.values())
@@ -244,52 +285,55 @@ class ModelVersion:
         self._act(self.scheduler.cancel(job, self._loop.time()))
         self._tell_if_idle()
 
-    def refuse_waiting(self, certificate: Certificate | None = None) -> None:
-        """Answer everything that waits: there is no worker for it."""
+    def refuse_waiting(self, certificate: Certificate) -> None:
+        """Answer everything that waits: there is no worker for it, for that reason."""
         for job in self.scheduler.clear():
-            error = self.unavailable(job)
-            error.certificate = certificate
-            job.fail(error)
+            job.fail(unavailable(job, certificate))
+
+    def _why_closed(self) -> Certificate:
+        """Why no worker can serve: there is none, or the last one that died will not be started again."""
+        deaths = [slot.certificate for slot in self.slots.values() if slot.certificate is not None]
+        return deaths[-1] if deaths else _NO_WORKERS
+
+    def _refused(self, job: Job, refusal: NotAccepted) -> ServiceUnavailable:
+        if refusal.cause is Cause.NO_TICKET:
+            self._events.log("INFO", "wlm.Model", "There are no job tickets available")
+        return unavailable(job, Certificate(refusal.cause, refusal.detail))
+
+    def _warn(self, logger: str, message: str) -> None:
+        self._events.log("WARN", logger, message)
 
     async def drain(self, limit: float) -> None:
         """Let running and waiting work finish for at most `limit` seconds, refuse the rest, end all workers."""
         if not self._open:
-            self.refuse_waiting()
+            self.refuse_waiting(self._why_closed())
         if not self.scheduler.idle and limit > 0:
             self._idle_waiter = self._loop.create_future()
             await asyncio.wait([self._idle_waiter], timeout=limit)
-        self.refuse_waiting()
+        self.refuse_waiting(_REMOVED)
         slots = [*self._retiring.values(), *self.shrink(len(self.slots), 0)]
         for slot in slots:
             slot.kill(Cause.STOPPED, f"still busy after {limit:g} s")
         if slots:
             await asyncio.wait([slot.ended for slot in slots])
-        for timer in (self._wake, self._watch):
-            if timer is not None:
-                timer.cancel()
-
-    def unavailable(self, job: Job) -> ServiceUnavailable:
-        """The contract's text for a job that finds no worker or no room (its stray quote included)."""
-        subject = f'Model "{self.name}"' + ("" if job.label == "default" else f' Version {job.label}"')
-        if job.kind == DESCRIBE:
-            return ServiceUnavailable(
-                f'Model "{self.name}" has no worker to serve describe request. '
-                "Please use scale workers API to add workers."
-            )
-        return ServiceUnavailable(
-            f"{subject} has no worker to serve inference request. Please use scale workers API to add workers. "
-            "If this is a sequence inference, please check if it is closed, or expired; "
-            "or exceeds maxSequenceJobQueueSize"
-        )
+        if self._wake is not None:
+            self._wake.cancel()
+        self._deadlines.close()
+        self._replies.close()
 
     def healthy(self) -> bool:
         """As many healthy workers as the minimum."""
         now = self._loop.time()
         return sum(slot.recovery.healthy(now) for slot in self.slots.values()) >= self.min_workers
 
+    def ailments(self) -> list[Ailment]:
+        """The workers that count as unhealthy, each with the cause of its last death."""
+        now = self._loop.time()
+        ailing = [slot for slot in self.slots.values() if not slot.recovery.healthy(now)]
+        return [Ailment(slot.certificate or _NO_WORKERS, self.name, self.version, str(slot.id)) for slot in ailing]
+
     def status(self, *, loaded_at_startup: bool) -> VersionStatus:
         """As describe shows it."""
-        options = self.options
         return VersionStatus(
             model_name=self.name,
             model_version=self.version,
@@ -297,24 +341,7 @@ class ModelVersion:
             runtime=self.archive.runtime,
             min_workers=self.min_workers,
             max_workers=self.max_workers,
-            batch_size=options.batch_size,
-            max_batch_delay=options.max_batch_delay,
-            response_timeout=options.response_timeout,
-            startup_timeout=options.startup_timeout,
-            max_retry_timeout_in_sec=options.max_retry_timeout_in_sec,
-            client_timeout_in_mills=options.client_timeout_in_mills,
-            parallel_type=options.parallel_type,
-            parallel_level=options.parallel_level,
-            device_type=options.device_type,
-            device_ids=options.device_ids,
-            continuous_batching=options.continuous_batching,
-            use_job_ticket=options.use_job_ticket,
-            use_venv=options.use_venv,
-            stateful=options.sequence_batching,
-            sequence_max_idle_msec=options.sequence_max_idle_msec,
-            sequence_timeout_msec=options.sequence_timeout_msec,
-            max_num_sequence=options.max_num_sequence,
-            max_sequence_job_queue_size=options.max_sequence_job_queue_size,
+            options=self.options,
             loaded_at_startup=loaded_at_startup,
             workers=tuple(slot.status() for slot in self.slots.values()),
             queue_remaining=max(0, self.scheduler.capacity - self.scheduler.waiting),
@@ -341,12 +368,6 @@ def _certificate(failure: Failure | None) -> Certificate | None:
     if failure is None or failure.cause not in _CAUSES:
         return None
     return Certificate(Cause(failure.cause), failure.detail, failure.traceback)
-
-
-def _died(job: Job, certificate: Certificate) -> WorkerError:
-    overdue = job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
-    message = "Failed to get customized model matadata." if overdue else "Worker died."  # spelt as clients know it
-    return WorkerError(certificate.cause.http_status, message, certificate=certificate)
 
 
 def _put(job: Job, piece: bytes) -> bool:

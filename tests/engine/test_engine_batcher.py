@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from modelserver.engine.batcher import DynamicBatcher
 from modelserver.engine.job import Job
-from modelserver.engine.scheduler import Action, QueueFull, Send, Wake, Withdraw
+from modelserver.engine.scheduler import Action, NotAccepted, Send, Wake, Withdraw
 from modelserver.wire.frames import DESCRIBE, EXPLAIN, PREDICT, Request
 
 
@@ -61,7 +61,7 @@ class Bench:
 
 
 def bench(batch_size: int = 4, max_delay: float = 1.0, capacity: int = 100, workers: int = 1) -> Bench:
-    made = Bench(DynamicBatcher(batch_size=batch_size, max_delay=max_delay, capacity=capacity))
+    made = Bench(DynamicBatcher(batch_size=batch_size, max_delay=max_delay, capacity=capacity, max_bytes=1 << 30))
     for worker in range(workers):
         made.ready(worker)
     return made
@@ -134,7 +134,7 @@ def test_the_queue_is_bounded_and_running_jobs_do_not_count() -> None:
     b = bench(batch_size=1, capacity=2)
     for name in "abc":
         b.add(0.0, name)
-    with pytest.raises(QueueFull):
+    with pytest.raises(NotAccepted):
         b.add(0.0, "d")
     assert b.batcher.waiting == 2
     b.answer(0)
@@ -276,7 +276,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.waiting.append(job)
         try:
             self.absorb(list(self.bench.batcher.add(job, self.bench.now)))
-        except QueueFull:
+        except NotAccepted:
             assert self.waiting.pop() is job
             assert self.bench.batcher.waiting >= 6
 

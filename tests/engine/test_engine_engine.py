@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from test_engine_version import Journal, MemoryPort, settle
+from engine_scene import Journal, MemoryPort, settle
 
+from modelserver.archives.dependencies import Dependencies
 from modelserver.archives.store import ArchiveStore
 from modelserver.engine.assembly import Assembly
 from modelserver.engine.engine import Engine
@@ -57,7 +58,8 @@ class House:
             environ={"PYTHONPATH": "/inherited"},
         )
         store = ArchiveStore(self.settings.model_store, self.temp, [])
-        self.engine = Engine(self.settings, store, assembly, self.journal)
+        dependencies = Dependencies(enabled=False, temp_dir=self.temp, environment={}, hidden=None)
+        self.engine = Engine(self.settings, store, dependencies, assembly, self.journal)
 
     async def register(self, url: str = "one", workers: int = 1, synchronous: bool = True) -> None:
         await self.engine.register(Registration(url=url, initial_workers=workers, synchronous=synchronous))
@@ -192,6 +194,23 @@ def test_a_failed_growth_keeps_the_new_minimum_and_names_the_version_as_given(tm
     play(tmp_path, scene)
 
 
+def test_a_synchronous_scale_call_waits_for_workers_that_load_already(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        await house.register(workers=0)
+        house.port.manual = True
+        await house.engine.scale("m", None, 2, 2, synchronous=False)
+        waiting = asyncio.ensure_future(house.engine.scale("m", None, 2, 2, synchronous=True))
+        await settle()
+        house.port.workers[0].load()
+        await settle()
+        assert not waiting.done()
+        house.port.workers[1].load()
+        assert (await waiting).complete
+        assert len(house.port.workers) == 2
+
+    play(tmp_path, scene)
+
+
 def test_a_worker_that_gave_up_makes_a_scale_call_incomplete(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         await house.register()
@@ -211,7 +230,7 @@ def test_versions_and_the_default_one(tmp_path: Path) -> None:
         await house.refused(
             house.engine.unregister("m", None), DefaultVersionInUse, "Cannot remove default version for model m"
         )
-        house.engine.set_default("m", "2.0")
+        await house.engine.set_default("m", "2.0")
         await house.engine.unregister("m", "1.0")
         assert house.engine.list_models() == [("m", "two")]
         await house.engine.unregister("m", None)
@@ -233,6 +252,24 @@ def test_unregister_without_time_to_clean_up_can_be_repeated(tmp_path: Path) -> 
         assert house.engine.list_models() == []
 
     play(tmp_path, scene, unregister_timeout=0)
+
+
+def test_a_version_registered_anew_wins_over_one_whose_workers_do_not_end(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        await house.register()
+        (worker,) = house.port.workers
+        worker.killed = Certificate(Cause.STOPPED, "hangs in a driver and does not die")
+        removing = asyncio.ensure_future(house.engine.unregister("m", None))
+        await settle()
+        await house.register()
+        await house.refused(removing, RequestTimeout, "Timed out while cleaning resources: m")
+        (status,) = house.engine.describe("m", None)
+        assert [each.id for each in status.workers] == ["9001"]
+        worker.die()
+        await house.engine.close(0)
+        assert house.directories() == []
+
+    play(tmp_path, scene, unregister_timeout=1)
 
 
 def test_close_answers_what_waits_and_ends_every_worker(tmp_path: Path) -> None:

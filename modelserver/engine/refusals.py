@@ -1,0 +1,38 @@
+"""The texts of jobs that are not served, spelt as clients know them, each with its cause."""
+
+from __future__ import annotations
+
+from modelserver.engine.job import Job
+from modelserver.errors import Cause, Certificate, RequestTimeout, ServiceUnavailable, WorkerError
+from modelserver.wire.frames import DESCRIBE
+
+
+def unavailable(job: Job, certificate: Certificate | None) -> ServiceUnavailable:
+    """A job that finds no worker or no room (the text's stray quote included)."""
+    subject = f'Model "{job.model}"' + ("" if job.label == "default" else f' Version {job.label}"')
+    if job.kind == DESCRIBE:
+        message = (
+            f'Model "{job.model}" has no worker to serve describe request. Please use scale workers API to add workers.'
+        )
+    else:
+        message = (
+            f"{subject} has no worker to serve inference request. Please use scale workers API to add workers. "
+            "If this is a sequence inference, please check if it is closed, or expired; "
+            "or exceeds maxSequenceJobQueueSize"
+        )
+    return ServiceUnavailable(message, certificate=certificate)
+
+
+def died(job: Job, certificate: Certificate) -> WorkerError:
+    """A job that its worker took down with it."""
+    overdue = job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
+    message = "Failed to get customized model matadata." if overdue else "Worker died."
+    return WorkerError(certificate.cause.http_status, message, certificate=certificate)
+
+
+def timed_out(job: Job, timeout: float) -> RequestTimeout:
+    """A job that was not over when its client had waited `timeout` seconds."""
+    where = f"with worker {job.worker}" if job.sent else "waiting in the queue"
+    detail = f"deadline passed while the request was {where}"
+    message = f"Inference request timed out after {timeout * 1000:.0f} ms."
+    return RequestTimeout(message, certificate=Certificate(Cause.DEADLINE, detail))

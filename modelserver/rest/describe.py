@@ -17,6 +17,7 @@ from modelserver.wire.frames import DESCRIBE, Reply, Request
 
 def describe_version(version: VersionStatus) -> dict[str, Any]:
     """One element of the answer; members that are None are not written."""
+    options = version.options
     return {
         "modelName": version.model_name,
         "modelVersion": version.model_version,
@@ -24,24 +25,24 @@ def describe_version(version: VersionStatus) -> dict[str, Any]:
         "runtime": version.runtime,
         "minWorkers": version.min_workers,
         "maxWorkers": version.max_workers,
-        "batchSize": version.batch_size,
-        "maxBatchDelay": version.max_batch_delay,
-        "responseTimeout": version.response_timeout,
-        "startupTimeout": version.startup_timeout,
-        "maxRetryTimeoutInSec": version.max_retry_timeout_in_sec,
-        "clientTimeoutInMills": version.client_timeout_in_mills,
-        "parallelType": version.parallel_type,
-        "parallelLevel": version.parallel_level,
-        "deviceType": version.device_type,
-        "deviceIds": list(version.device_ids) if version.device_ids is not None else None,
-        "continuousBatching": version.continuous_batching,
-        "useJobTicket": version.use_job_ticket,
-        "useVenv": version.use_venv,
-        "stateful": version.stateful,
-        "sequenceMaxIdleMSec": version.sequence_max_idle_msec,
-        "sequenceTimeoutMSec": version.sequence_timeout_msec,
-        "maxNumSequence": version.max_num_sequence,
-        "maxSequenceJobQueueSize": version.max_sequence_job_queue_size,
+        "batchSize": options.batch_size,
+        "maxBatchDelay": options.max_batch_delay,
+        "responseTimeout": options.response_timeout,
+        "startupTimeout": options.startup_timeout,
+        "maxRetryTimeoutInSec": options.max_retry_timeout_in_sec,
+        "clientTimeoutInMills": options.client_timeout_in_mills,
+        "parallelType": options.parallel_type,
+        "parallelLevel": options.parallel_level,
+        "deviceType": options.device_type,
+        "deviceIds": list(options.device_ids) if options.device_ids is not None else None,
+        "continuousBatching": options.continuous_batching,
+        "useJobTicket": options.use_job_ticket,
+        "useVenv": options.use_venv,
+        "stateful": options.sequence_batching,
+        "sequenceMaxIdleMSec": options.sequence_max_idle_msec,
+        "sequenceTimeoutMSec": options.sequence_timeout_msec,
+        "maxNumSequence": options.max_num_sequence,
+        "maxSequenceJobQueueSize": options.max_sequence_job_queue_size,
         "loadedAtStartup": version.loaded_at_startup,
         "workers": [_describe_worker(worker) for worker in version.workers],
         "jobQueueStatus": {
@@ -59,11 +60,12 @@ def _describe_worker(worker: WorkerStatus) -> dict[str, Any]:
         "memoryUsage": worker.memory,
         "pid": worker.pid,
         "gpu": worker.gpu is not None,
-        "gpuUsage": "N/A" if worker.gpu is None else "failed to obtained gpu usage",
+        "gpuUsage": "N/A" if worker.gpu is None else worker.gpu_usage or "failed to obtained gpu usage",
     }
     if not worker.ready:
         members["cause"] = worker.certificate.as_json() if worker.certificate is not None else None
         members["nextRetryInSec"] = round(worker.next_retry, 1) if worker.next_retry is not None else None
+        members["gaveUp"] = worker.gave_up or None
     return members
 
 

@@ -61,6 +61,7 @@ class Exchange:
         "sized",
         "started",
         "target",
+        "timeout",
         "version",
     )
 
@@ -76,6 +77,7 @@ class Exchange:
         remote: str,
         keep_alive: bool,
         sized: bool = False,
+        timeout: bytes | None = None,
         error: ServerError | None = None,
     ) -> None:
         self.method = method
@@ -85,6 +87,7 @@ class Exchange:
         self.raw_headers = raw_headers  # as sent: spelling, order and duplicates kept
         self.remote = remote  # `/127.0.0.1:41008`
         self.sized = sized  # the client sent a Content-Length
+        self.timeout = timeout  # value of X-Request-Timeout-Ms, as sent
         self.received = 0.0  # seconds, monotonic clock: when the request was complete
         self.error = error  # what is wrong with the request itself
         self.on_gone: Callable[[], object] | None = None  # called when the client leaves before the response is over

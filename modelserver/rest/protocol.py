@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from modelserver.errors import BadRequest, BodyTooLarge, RequestTimeout, ServerError
 from modelserver.rest.exchange import App, Exchange, Headers
+from modelserver.rest.reception import Reception
 from modelserver.settings.table import Settings
 
-_NOTED: Final = frozenset({b"content-length", b"expect"})
+_TIMEOUT: Final = b"x-request-timeout-ms"
+_NOTED: Final = frozenset({b"content-length", b"expect", _TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,13 @@ class ProtocolOptions:
     receive_timeout: float = 60.0  # seconds from the first byte of a request to its last ...
     receive_rate: float = 1024.0  # ... unless it keeps coming at this rate or faster, bytes/s
     linger: float = 2.0  # seconds to discard what a client still sends after its last response
+    first_request: float = 1.0  # seconds for the first request of a connection once the server stops
+    admits: Callable[[asyncio.BaseTransport], bool] = lambda _: True  # whether a new connection may stay
 
     @classmethod
-    def of(cls, settings: Settings) -> ProtocolOptions:
+    def of(cls, settings: Settings, admits: Callable[[asyncio.BaseTransport], bool]) -> ProtocolOptions:
         """The bounds that a configuration asks for."""
-        return cls(max_body=settings.max_request_size)
+        return cls(max_body=settings.max_request_size, admits=admits)
 
 
 class _Refused(Exception):
@@ -51,11 +54,12 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(
         self,
         config: Config,
-        server_state: ServerState,
+        reception: Reception,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(config, reception, app_state, _loop)
+        self.reception = reception
         self.serve: App = config.loaded_app
         self.remote = ""
         self.running: Exchange | None = None
@@ -67,14 +71,17 @@ class HttpProtocol(HttpToolsProtocol):
         self.url = b""
         self.raw_headers: Headers = []
         self.content_length: int | None = None
+        self.timeout: bytes | None = None  # how long the client waits, as sent
         self.begun = 0.0  # seconds, loop clock
         self.arrived = 0  # bytes, without the packet it began in
         self.overhead = 0  # bytes since the last piece of body: head, trailers, chunk extensions
         self.receive_timer: asyncio.TimerHandle | None = None
 
         # The end of the connection.
+        self.lame = False  # requests to come are the last ones
         self.deaf = False  # what arrives is discarded
         self.linger_timer: asyncio.TimerHandle | None = None
+        self.first_request_timer: asyncio.TimerHandle | None = None
 
     # Transport callbacks.
 
@@ -84,14 +91,21 @@ class HttpProtocol(HttpToolsProtocol):
         if self.client is not None:
             host, port = self.client
             self.remote = f"/[{host}]:{port}" if ":" in host else f"/{host}:{port}"
+        self.lame = self.reception.lame
+        if not self.options.admits(transport):
+            self.deaf = True
+            self.transport.abort()
+        elif self.reception.closing:
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over: whoever works for it is told at once."""
-        self.connections.discard(self)
+        self.reception.leave(self)
         self.deaf = True
         self._forget_receive_timer()
-        if self.linger_timer is not None:
-            self.linger_timer.cancel()
+        for timer in (self.linger_timer, self.first_request_timer):
+            if timer is not None:
+                timer.cancel()
         self.waiting.clear()
         running, self.running, self.incoming = self.running, None, None
         if running is not None:
@@ -120,13 +134,49 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_writing()
         self._serve_next()
 
+    # What the reception asks for when the server is about to stop.
+
+    @property
+    def owed(self) -> int:
+        """Requests whose heads have arrived, and whose responses are not complete."""
+        return len(self.waiting) + (self.running is not None)
+
+    def go_lame(self) -> None:
+        """The next response is the last one, unless others are owed after it; one that has begun said otherwise."""
+        self.lame = True
+        if (last := self._last()) is not None and not last.started:
+            last.keep_alive = False
+
     def shutdown(self) -> None:
-        """The server stops: close now, or after the responses that are owed."""
-        if self.running is None:
+        """Close now, or after the responses that are owed; a client that has only connected may send one request."""
+        self.lame = True
+        if (last := self._last()) is not None:
+            last.keep_alive = False
+        elif self.in_request or self.deaf:
+            pass  # it ends after the response to that request, or is at its end already
+        elif self.url:
             self.transport.close()
         else:
-            last = self.waiting[-1] if self.waiting else self.running
-            last.keep_alive = False
+            self.first_request_timer = self.loop.call_later(self.options.first_request, self._close_unused)
+
+    def give_up(self) -> None:
+        """A request that is not here by now is refused, and a client that has sent none has to go."""
+        if self.in_request and not self.deaf:
+            self._refuse(RequestTimeout("Request was not received in time."))
+        elif self.running is None and not self.deaf:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is owed or unsent."""
+        self.transport.abort()
+
+    def _last(self) -> Exchange | None:
+        """The last request whose response is owed."""
+        return self.waiting[-1] if self.waiting else self.running
+
+    def _close_unused(self) -> None:
+        if not (self.url or self.in_request or self.deaf):
+            self.transport.close()
 
     # Parser callbacks.
 
@@ -138,6 +188,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers = []
         self.raw_headers = []
         self.content_length = None
+        self.timeout = None
         self.expect_100_continue = False
         self.arrived = 0
         self.overhead = 0
@@ -154,6 +205,8 @@ class HttpProtocol(HttpToolsProtocol):
         if lowered in _NOTED:
             if lowered == b"expect":
                 self.expect_100_continue = value.lower() == b"100-continue"
+            elif lowered == _TIMEOUT:
+                self.timeout = value
             else:
                 self.content_length = int(value)
 
@@ -202,8 +255,9 @@ class HttpProtocol(HttpToolsProtocol):
             headers=self.headers,
             raw_headers=self.raw_headers,
             remote=self.remote,
-            keep_alive=error is None and self.parser.should_keep_alive(),
+            keep_alive=error is None and not self.lame and self.parser.should_keep_alive(),
             sized=self.content_length is not None,
+            timeout=self.timeout,
             error=error,
         )
         if self.running is not None:
@@ -249,7 +303,6 @@ class HttpProtocol(HttpToolsProtocol):
     def response_done(self, exchange: Exchange) -> None:
         """The response is complete."""
         self.running = None
-        self.server_state.total_requests += 1
         if not exchange.keep_alive:
             self._close()
         elif self.waiting:

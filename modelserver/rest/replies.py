@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from modelserver.engine.job import Chunks, Job, Overrun
-from modelserver.errors import InternalError, ServerError, ServiceUnavailable
+from modelserver.errors import BadRequest, InternalError, ServerError, ServiceUnavailable
 from modelserver.rest.call import Call
 from modelserver.rest.exchange import Exchange, Headers
 from modelserver.rest.ports import Engine
@@ -34,7 +34,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def submit(call: Call, engine: Engine, job: Job, version: str | None) -> None:
-    """Give a job to the engine, and take it back if the client leaves. Raises what the engine raises."""
+    """Give a job to the engine, and take it back if the client leaves. Raises BadRequest and what the engine raises."""
+    if call.exchange.timeout is not None:
+        job.timeout = patience_of(call.exchange.timeout)
     try:
         engine.submit(job, version)
     except ServiceUnavailable:
@@ -42,6 +44,14 @@ def submit(call: Call, engine: Engine, job: Job, version: str | None) -> None:
         raise
     call.job = job
     call.exchange.on_gone = partial(_abandon, call, engine, job)
+
+
+def patience_of(value: bytes) -> float:
+    """Seconds that a client waits, from its X-Request-Timeout-Ms. Raises BadRequest."""
+    if not (value.isdigit() and len(value) < 10 and int(value)):
+        text = value.decode("latin-1")
+        raise BadRequest(f"X-Request-Timeout-Ms must be a positive number of milliseconds: {text!r}")
+    return int(value) / 1000
 
 
 def _abandon(call: Call, engine: Engine, job: Job) -> None:

@@ -17,6 +17,8 @@ from modelserver.errors import (
     ServiceUnavailable,
     WorkerError,
 )
+from modelserver.settings.model_options import Requested, resolve
+from modelserver.settings.table import Settings
 from modelserver.wire.frames import DESCRIBE, Reply
 
 WORKER = WorkerStatus(
@@ -28,6 +30,17 @@ WORKER = WorkerStatus(
     gpu=None,
     certificate=None,
 )
+OPTIONS, _ = resolve(
+    "ctlb",
+    "1.0",
+    Requested(batch_size=4, max_batch_delay=50, response_timeout=3),
+    {},
+    Settings(),
+    manifest_runtime="python",
+    gpus=0,
+    cpus=1,
+    at_startup=False,
+)
 VERSION = VersionStatus(
     model_name="ctlb",
     model_version="1.0",
@@ -35,24 +48,7 @@ VERSION = VersionStatus(
     runtime="python",
     min_workers=1,
     max_workers=2,
-    batch_size=4,
-    max_batch_delay=50,
-    response_timeout=3,
-    startup_timeout=120,
-    max_retry_timeout_in_sec=300,
-    client_timeout_in_mills=0,
-    parallel_type="",
-    parallel_level=0,
-    device_type="cpu",
-    device_ids=None,
-    continuous_batching=False,
-    use_job_ticket=False,
-    use_venv=False,
-    stateful=False,
-    sequence_max_idle_msec=0,
-    sequence_timeout_msec=0,
-    max_num_sequence=0,
-    max_sequence_job_queue_size=0,
+    options=OPTIONS,
     loaded_at_startup=False,
     workers=(WORKER,),
     queue_remaining=3,
@@ -142,7 +138,7 @@ class TestDescribe:
         )
 
     def test_device_ids_and_a_gpu(self) -> None:
-        version = replace(VERSION, device_ids=(2, 0), workers=(replace(WORKER, gpu=2),))
+        version = replace(VERSION, options=replace(OPTIONS, device_ids=(2, 0)), workers=(replace(WORKER, gpu=2),))
         (element,) = self.service(version).request("GET", "/models/m").json
         names = list(element)
         assert names[names.index("deviceType") + 1] == "deviceIds"

@@ -237,6 +237,7 @@ def test_shutdown_waits_for_the_answer_and_closes_idle_connections() -> None:
     async def talk() -> None:
         busy, idle = here.connect(), here.connect()
         await busy.feed(GET)
+        await idle.feed(PING)
         busy.protocol.shutdown()
         idle.protocol.shutdown()
         assert idle.transport.closed

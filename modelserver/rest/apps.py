@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelserver.errors import MethodNotAllowed, ResourceNotFound
+from modelserver.errors import ResourceNotFound
 from modelserver.rest.authorization import Authorization
 from modelserver.rest.call import Call
+from modelserver.rest.cors import call_class
+from modelserver.rest.description import description, root
 from modelserver.rest.exchange import App
 from modelserver.rest.health import ping
+from modelserver.rest.invoke import (
+    invocation,
+    invocations,
+    kserve_v1,
+    kserve_v2,
+    legacy_prediction,
+    model_names,
+    readiness,
+)
 from modelserver.rest.management import Models
 from modelserver.rest.metrics import scrape
+from modelserver.rest.openapi import describe_port
 from modelserver.rest.ports import Engine, Telemetry
 from modelserver.rest.predict import prediction
-from modelserver.rest.router import Route, Router, first_segment
+from modelserver.rest.router import Route, Router, route
 from modelserver.rest.tokens import INFERENCE, MANAGEMENT, Kind
 from modelserver.settings.addresses import Address
 from modelserver.settings.table import Settings
+from modelserver.settings.version import version
 
 _INFERENCE, _MANAGEMENT, _METRICS = "Inference", "Management", "Metrics"
 _KINDS: dict[str, Kind] = {_INFERENCE: INFERENCE, _MANAGEMENT: MANAGEMENT}
@@ -60,22 +73,26 @@ def api_app(
     settings: Settings,
     authorization: Authorization | None = None,
 ) -> App:
-    """The app of the named APIs together; inference routes win over management routes, each asks for its own key."""
+    """The app of the named APIs together; each route asks for the key of its own API."""
     kinds = [_KINDS[name] for name in names if name in _KINDS]  # none where only metrics are served: open to all
-    routes = [Route(lambda segments: not segments, _root)]
-    if _INFERENCE in names:
-        health = [Route(first_segment("ping"), ping(engine))]
+    inference, management = _INFERENCE in names, _MANAGEMENT in names
+    routes = _open_routes(names, settings)
+    if inference:
+        health = [route("/ping/...", ping(engine))]
         routes += health if settings.ping_without_token else _guarded(health, authorization, INFERENCE)
         routes += _guarded(_inference_routes(engine), authorization, INFERENCE)
-    if _MANAGEMENT in names:
+    if management:
         routes += _guarded(_management_routes(engine, settings), authorization, MANAGEMENT)
         if authorization is not None:
-            routes.append(Route(lambda segments: segments == ["token"], authorization.renew))
-    if _METRICS in names or (len(kinds) == 2 and settings.enable_metrics_api):
-        routes += _guarded([Route(first_segment("metrics"), scrape)], authorization, *kinds)
-    if authorization is not None:
-        routes += _guarded([Route(lambda segments: True, _nothing)], authorization, *kinds)
-    return Router(routes, telemetry)
+            routes.append(route("/token", authorization.renew))
+    if _METRICS in names or (inference and management and settings.enable_metrics_api):
+        routes += _guarded([route("/metrics/...", scrape)], authorization, *kinds)
+    if inference:
+        # Before the old ones, to which `models` would be the name of a model.
+        routes += _guarded([route("/models/...", _nothing)], authorization, *kinds)
+        routes += _guarded(_legacy_routes(engine), authorization, INFERENCE)
+    routes += _guarded([route("/...", _nothing)], authorization, *kinds)
+    return Router(routes, telemetry, call_class(settings))
 
 
 def _guarded(routes: list[Route], authorization: Authorization | None, *kinds: Kind) -> list[Route]:
@@ -83,27 +100,41 @@ def _guarded(routes: list[Route], authorization: Authorization | None, *kinds: K
     return routes if authorization is None or not kinds else authorization.guard(routes, *kinds)
 
 
+def _open_routes(names: Sequence[str], settings: Settings) -> list[Route]:
+    """What no key is needed for."""
+    document = describe_port(names, version())
+    return [route("/", root(document, settings)), route("/api-description", description(document))]
+
+
 def _inference_routes(engine: Engine) -> list[Route]:
     return [
-        Route(first_segment("predictions"), prediction(engine, explain=False)),
-        Route(first_segment("explanations"), prediction(engine, explain=True)),
+        route("/predictions/...", prediction(engine, explain=False)),
+        route("/explanations/...", prediction(engine, explain=True)),
+        route("/invocations/...", invocations(engine)),
+        route("/models/{model}/invoke", invocation(engine)),
+        route("/v1/models/{model}", kserve_v1(engine)),
+        route("/v1/models", model_names(engine)),
+        route("/v2/models/{model}/infer", kserve_v2(engine, explain=False)),
+        route("/v2/models/{model}/explain", kserve_v2(engine, explain=True)),
     ]
+
+
+def _legacy_routes(engine: Engine) -> list[Route]:
+    """They take any first segment that is not the name of another route."""
+    predict = legacy_prediction(engine)
+    return [route("/{model}/predict", predict), route("/{model}/{version}/predict", predict)]
 
 
 def _management_routes(engine: Engine, settings: Settings) -> list[Route]:
     models = Models(engine, model_api=settings.enable_model_api)
     return [
-        Route(lambda segments: segments == ["models"], models.collection),
-        Route(lambda segments: segments[0] == "models" and len(segments) in (2, 3), models.model),
-        Route(
-            lambda segments: len(segments) == 4 and segments[0] == "models" and segments[3] == "set-default",
-            models.default_version,
-        ),
+        route("/models", models.collection),
+        route("/models/{model}", models.model),
+        route("/models/{model}/{version}", models.model),
+        route("/models/{model}/{version}/set-default", models.default_version),
+        route("/v1/models/{model}", readiness(engine)),
+        route("/v1/models", model_names(engine)),
     ]
-
-
-def _root(call: Call) -> None:
-    raise MethodNotAllowed
 
 
 def _nothing(call: Call) -> None:

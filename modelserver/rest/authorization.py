@@ -58,7 +58,7 @@ class Authorization:
 
     def guard(self, routes: Iterable[Route], *kinds: Kind) -> list[Route]:
         """The same routes, each behind the check."""
-        return [Route(route.matches, self._guarded(route.endpoint, kinds)) for route in routes]
+        return [route._replace(endpoint=self._guarded(route.endpoint, kinds)) for route in routes]
 
     async def renew(self, call: Call) -> None:
         """`/token`: replace a key by a new one; any method. The file has the answer."""

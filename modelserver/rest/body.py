@@ -6,7 +6,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from modelserver.errors import BadRequest
-from modelserver.rest.url import unescape
+from modelserver.rest.url import parse_query, unescape
 from modelserver.wire.frames import Part
 
 _FORM = "application/x-www-form-urlencoded"
@@ -32,6 +32,12 @@ def parts_of(content_type: bytes, body: bytes) -> list[Part]:
     if kind == _MULTIPART and (boundary := parse_options_header(content_type)[1].get(b"boundary")):
         return _multipart_parts(boundary, body)
     return [Part("body", mime, body)]
+
+
+def query_parts(query: bytes) -> list[Part]:
+    """The values of a query as parts, in order. Raises BadRequest on a bad escape."""
+    _check_count(query.count(b"&") + query.count(b";") + 1)
+    return [Part(name, "", value.encode()) for name, value in parse_query(query)]
 
 
 def _form_fields(body: bytes) -> list[Part]:
@@ -109,4 +115,4 @@ class _Collector:
 
 def _check_count(count: int) -> None:
     if count > _MAX_PARTS:
-        raise BadRequest(f"Request body has more than {_MAX_PARTS} fields.")
+        raise BadRequest(f"Request has more than {_MAX_PARTS} fields.")

@@ -9,10 +9,12 @@ from modelserver.errors import BadRequest, MethodNotAllowed
 from modelserver.rest.body import media_type
 from modelserver.rest.call import Call
 from modelserver.rest.describe import ask_handler, customized_metadata, describe_version
+from modelserver.rest.openapi import describe_management
 from modelserver.rest.parameters import JsonParameters, Parameters, Query
 from modelserver.rest.ports import Engine
 from modelserver.rest.render import JSON_TYPE, json_text
 from modelserver.rest.replies import handler_headers, status_of
+from modelserver.settings.version import version as server_version
 
 _PAGE = 100
 _RUNTIMES = ("python", "python3", "LSP")
@@ -47,17 +49,26 @@ class Models:
         elif call.method == "DELETE" and self._model_api:
             await self._engine.unregister(model, version)
             call.respond_json(200, {"status": f'Model "{model}" unregistered'})
+        elif call.method == "OPTIONS":
+            self._describe_api(call, model, version)
         else:
             raise MethodNotAllowed
 
     async def default_version(self, call: Call) -> None:
         """`/models/{model}/{version}/set-default`."""
+        _, model, version, _ = call.segments
+        if call.method == "OPTIONS":
+            self._describe_api(call, model, version)
+            return
         if call.method != "PUT":
             raise MethodNotAllowed
-        _, model, version, _ = call.segments
-        self._engine.set_default(model, version)
+        await self._engine.set_default(model, version)
         text = f'Default version successfully updated for model "{model}" to "{version}"'
         call.respond_json(200, {"status": text})
+
+    def _describe_api(self, call: Call, model: str, version: str | None) -> None:
+        self._engine.require(model, version)
+        call.respond(200, describe_management(model, server_version()), [JSON_TYPE])
 
     def _list(self, call: Call) -> None:
         query = Query(call.query)
@@ -76,7 +87,7 @@ class Models:
         call.respond_json(status, {"status": text})
 
     async def _describe(self, call: Call, model: str, version: str | None) -> None:
-        elements = [describe_version(entry) for entry in self._engine.describe(model, version)]
+        elements = [describe_version(entry) for entry in await self._engine.observe(model, version)]
         query = Query(call.query)
         if version == "all" or not query.boolean("customized", default=False):
             call.respond_json(200, elements)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from modelserver.engine.job import Job
-from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
+from modelserver.engine.requests import Ailment, Registered, Registration, Scaled, VersionStatus
 
 
 class Engine(Protocol):
@@ -21,11 +21,23 @@ class Engine(Protocol):
     def healthy(self) -> bool:
         """Every model's default version has its minimum of healthy workers."""
 
+    def ailments(self) -> list[Ailment]:
+        """Why it is not healthy."""
+
+    def require(self, model: str, version: str | None) -> None:
+        """Raises ModelNotFound, VersionNotFound unless the named or default version is registered."""
+
+    def startup_models(self) -> list[str]:
+        """Names given at start-up that are still registered."""
+
     def list_models(self) -> list[tuple[str, str]]:
         """(name, url of the default version), sorted by name."""
 
     def describe(self, model: str, version: str | None) -> list[VersionStatus]:
         """The default version (None), one version, or every version (`all`)."""
+
+    async def observe(self, model: str, version: str | None) -> list[VersionStatus]:
+        """What `describe` tells, and how busy the workers' GPUs are."""
 
     async def register(self, registration: Registration) -> Registered:
         """Register one model version."""
@@ -36,7 +48,7 @@ class Engine(Protocol):
     async def unregister(self, model: str, version: str | None) -> None:
         """Remove a version."""
 
-    def set_default(self, model: str, version: str) -> None:
+    async def set_default(self, model: str, version: str) -> None:
         """Make a version the default."""
 
 

@@ -12,6 +12,7 @@ from modelserver.engine.job import Job
 from modelserver.errors import ResourceNotFound
 from modelserver.rest.body import parts_of
 from modelserver.rest.call import Call
+from modelserver.rest.description import describe_model
 from modelserver.rest.ports import Engine
 from modelserver.rest.replies import handler_headers, request_headers, status_of, stream, submit
 from modelserver.rest.router import Endpoint, fail
@@ -19,7 +20,9 @@ from modelserver.wire.frames import EXPLAIN, PREDICT, Request
 
 
 def prediction(engine: Engine, *, explain: bool) -> Endpoint:
-    """`/predictions/{model}[/{version}[/{url_path...}]]`, or the same under `/explanations`; any method."""
+    """`/predictions/{model}[/{version}[/{url_path...}]]`, or the same under `/explanations`; any method but
+    OPTIONS, which describes.
+    """
     kind = EXPLAIN if explain else PREDICT
     explained = str(explain)
 
@@ -28,22 +31,27 @@ def prediction(engine: Engine, *, explain: bool) -> Endpoint:
         if len(segments) < 2:
             raise ResourceNotFound
         version = segments[2] if len(segments) > 2 else None
-        body = call.exchange.body()
+        exchange = call.exchange
+        body = exchange.body()
+        parts = parts_of(call.header(b"content-type"), body)
+        if exchange.method == "OPTIONS":
+            describe_model(call, engine, segments[1], version)
+            return
         request = Request(
             call.request_id,
-            parts_of(call.header(b"content-type"), body),
-            request_headers(call.exchange),
+            parts,
+            request_headers(exchange),
             {"explain": explained, "url_path": "/".join(segments[3:])},
         )
         label = "default" if version is None else version
-        job = Job(request, segments[1], label, call.exchange.received, partial(_answer, call), kind)
+        job = Job(request, segments[1], label, exchange.received, partial(answer, call), kind)
         job.size = len(body)
         submit(call, engine, job, version)
 
     return predict
 
 
-def _answer(call: Call, job: Job) -> None:
+def answer(call: Call, job: Job) -> None:
     """The job has its first reply, or has failed."""
     reply = job.reply
     try:

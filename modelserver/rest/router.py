@@ -20,26 +20,51 @@ Endpoint = Callable[[Call], Coroutine[Any, Any, None] | None]
 class Route(NamedTuple):
     """An endpoint and the paths it serves; methods are the endpoint's own business."""
 
-    matches: Callable[[list[str]], bool]  # gets the segments of the decoded path
+    first: str | None  # first segment of these paths, "" for the root; None: any
+    matches: Callable[[list[str]], bool]  # gets the segments of a decoded path whose first segment is right
     endpoint: Endpoint
 
 
-def first_segment(name: str) -> Callable[[list[str]], bool]:
-    """Matches every path that begins with this segment."""
-    return lambda segments: bool(segments) and segments[0] == name
+def route(pattern: str, endpoint: Endpoint) -> Route:
+    """`{name}` in a pattern is any one segment, `...` at its end any number of them, also none."""
+    segments = split_path(pattern.encode("ascii"))
+    open_end = segments[-1:] == ["..."]
+    segments = segments[:-1] if open_end else segments
+    fixed = [(at, segment) for at, segment in enumerate(segments) if at and not segment.startswith("{")]
+    return Route(_first(segments, open_end), _matcher(len(segments), fixed, open_end), endpoint)
+
+
+def _first(segments: list[str], open_end: bool) -> str | None:
+    if not segments:
+        return None if open_end else ""
+    return None if segments[0].startswith("{") else segments[0]
+
+
+def _matcher(size: int, fixed: list[tuple[int, str]], open_end: bool) -> Callable[[list[str]], bool]:
+    if open_end and not fixed:
+        return lambda segments: True
+
+    def matches(segments: list[str]) -> bool:
+        fits = len(segments) == size or (open_end and len(segments) > size)
+        return fits and all(segments[at] == segment for at, segment in fixed)
+
+    return matches
 
 
 class Router:
     """The app of one port: the first route that matches answers, errors are rendered here and nowhere else."""
 
-    def __init__(self, routes: Sequence[Route], telemetry: Telemetry) -> None:
-        self._routes = tuple(routes)
+    def __init__(self, routes: Sequence[Route], telemetry: Telemetry, calls: type[Call] = Call) -> None:
+        names = {route.first for route in routes if route.first is not None}
+        self._named = {name: [route for route in routes if route.first in (name, None)] for name in names}
+        self._unnamed = [route for route in routes if route.first is None]  # of every other first segment
         self._telemetry = telemetry
+        self._calls = calls
         self._ids = RequestIds()
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer one request, now or later."""
-        call = Call(exchange, self._ids.next(), self._telemetry)
+        call = self._calls(exchange, self._ids.next(), self._telemetry)
         try:
             work = self._endpoint(call)(call)
         except Exception as error:
@@ -61,7 +86,7 @@ class Router:
         if (error := call.exchange.error) is not None:
             raise error
         call.segments = segments = split_path(call.split_target())
-        for matches, endpoint in self._routes:
+        for _, matches, endpoint in self._named.get(segments[0] if segments else "", self._unnamed):
             if matches(segments):
                 return endpoint
         raise ResourceNotFound

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from uvicorn.server import ServerState
 
 from modelserver.engine.job import Chunks, Job
-from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
-from modelserver.errors import ModelNotFound, ServerError, VersionNotFound
+from modelserver.engine.requests import Ailment, Registered, Registration, Scaled, VersionStatus
+from modelserver.errors import Cause, Certificate, ModelNotFound, ServerError, VersionNotFound
 from modelserver.rest.apps import api_app
 from modelserver.rest.exchange import App
 from modelserver.rest.protocol import HttpProtocol, ProtocolOptions, protocol_class
+from modelserver.rest.reception import Reception
 from modelserver.settings.table import Settings
 from modelserver.wire.frames import Reply
 
@@ -29,6 +29,7 @@ class MemoryEngine:
 
     def __init__(self, *models: str) -> None:
         self.models = {name: f"{name}.mar" for name in models}
+        self.startup: list[str] = []
         self.versions: dict[str, list[VersionStatus]] = {}
         self.jobs: list[Job] = []
         self.asked_versions: list[str | None] = []
@@ -40,10 +41,7 @@ class MemoryEngine:
         self.refusal: ServerError | None = None
 
     def submit(self, job: Job, version: str | None) -> None:
-        if job.model not in self.models:
-            raise ModelNotFound(f"Model not found: {job.model}")
-        if version not in (None, "1.0"):
-            raise VersionNotFound(f"Model version: {version} does not exist for model: {job.model}")
+        self.require(job.model, version)
         if self.refusal is not None:
             raise self.refusal
         self.jobs.append(job)
@@ -51,6 +49,15 @@ class MemoryEngine:
         answer = self.answer(job)
         if answer is not None:
             asyncio.get_running_loop().call_soon(self.settle_job, job, answer)
+
+    def require(self, model: str, version: str | None) -> None:
+        if model not in self.models:
+            raise ModelNotFound(f"Model not found: {model}")
+        if version not in (None, "1.0"):
+            raise VersionNotFound(f"Model version: {version} does not exist for model: {model}")
+
+    def startup_models(self) -> list[str]:
+        return self.startup
 
     def settle_job(self, job: Job, answer: Reply | ServerError) -> None:
         """Answer a job."""
@@ -67,6 +74,9 @@ class MemoryEngine:
     def healthy(self) -> bool:
         return self.is_healthy
 
+    def ailments(self) -> list[Ailment]:
+        return [Ailment(Certificate(Cause.LOAD_TIMEOUT, "too slow"), "m", "1.0", "9000")]
+
     def list_models(self) -> list[tuple[str, str]]:
         return sorted(self.models.items())
 
@@ -80,6 +90,9 @@ class MemoryEngine:
         if not found:
             raise VersionNotFound(f"Model version: {version} does not exist for model: {model}")
         return found
+
+    async def observe(self, model: str, version: str | None) -> list[VersionStatus]:
+        return self.describe(model, version)
 
     async def register(self, registration: Registration) -> Registered:
         self.calls.append(registration)
@@ -97,7 +110,7 @@ class MemoryEngine:
         self.calls.append(("unregister", model, version))
         self._settle()
 
-    def set_default(self, model: str, version: str) -> None:
+    async def set_default(self, model: str, version: str) -> None:
         self.calls.append(("set_default", model, version))
         self._settle()
 
@@ -209,11 +222,11 @@ class Response:
 class Connection:
     """A client's connection: bytes in, bytes out."""
 
-    def __init__(self, app: App, options: ProtocolOptions | None = None) -> None:
+    def __init__(self, app: App, options: ProtocolOptions | None = None, reception: Reception | None = None) -> None:
         config = uvicorn.Config(app, interface="asgi3", lifespan="off", ws="none", log_config=None, access_log=False)
         config.load()
         config.loaded_app = app
-        self.state = ServerState()
+        self.state = reception or Reception()
         loop = asyncio.get_running_loop()
         protocol = protocol_class(options or ProtocolOptions())(config, self.state, {}, loop)  # type: ignore[call-arg]
         assert isinstance(protocol, HttpProtocol)

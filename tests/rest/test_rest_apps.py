@@ -79,7 +79,8 @@ class TestPing:
         here = Service(MemoryEngine())
         here.engine.is_healthy = False
         response = here.request("GET", "/ping")
-        assert (response.status, response.json) == (500, {"status": "Unhealthy"})
+        ailment = {"model": "m", "version": "1.0", "worker": "9000", "reason": "load timeout", "detail": "too slow"}
+        assert (response.status, response.json) == (500, {"status": "Unhealthy", "causes": [ailment]})
         assert response.headers["connection"] == "close"
 
     @pytest.mark.parametrize("target", ["/", "//ping", "/pingx", "/models", "/metrics", "/api"])

@@ -42,6 +42,14 @@ def test_the_error_of_a_worker_names_its_cause_last() -> None:
     )
 
 
+def test_an_error_body_is_the_json_of_every_other_body() -> None:
+    """Though it is written another way."""
+    for text in ('a "quoted" \u00e9 </x> & \\ \x7f \x01\b\f\n\u2028', "\udcff", ""):
+        certificate = Certificate(Cause.EXIT, text, last_output=(text, "b"), exit_code=-9, next_retry=1.5)
+        wanted = {"code": 500, "type": "InternalServerException", "message": text, "cause": certificate.as_json()}
+        assert error_text(WorkerError(500, text, certificate=certificate)) == json_text(wanted)
+
+
 def test_request_ids_are_random_uuids() -> None:
     ids = RequestIds()
     made = [ids.next() for _ in range(2000)]

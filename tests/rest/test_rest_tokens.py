@@ -255,6 +255,14 @@ class TestCheck:
         (INFERENCE_API, "/ping", "inference", 200),
         (INFERENCE_API, "/predictions/m", "inference", 200),
         (INFERENCE_API, "/explanations/m", "inference", 200),
+        (INFERENCE_API, "/explanations", "inference", 404),
+        (INFERENCE_API, "/invocations?model_name=m", "inference", 200),
+        (INFERENCE_API, "/models/m/invoke", "inference", 200),
+        (INFERENCE_API, "/m/predict", "inference", 200),
+        (INFERENCE_API, "/v1/models", "inference", 200),
+        (INFERENCE_API, "/v1/models/m:predict", "inference", 200),
+        (INFERENCE_API, "/v2/models/m/infer", "inference", 200),
+        (INFERENCE_API, "/api-description", "", 200),
         (INFERENCE_API, "/models", "inference", 404),
         (INFERENCE_API, "/token?type=inference", "inference", 404),
         (INFERENCE_API, "/nothing", "inference", 404),
@@ -262,6 +270,8 @@ class TestCheck:
         (MANAGEMENT_API, "/models", "management", 200),
         (MANAGEMENT_API, "/models/x", "management", 404),
         (MANAGEMENT_API, "/models/x/1.0/set-default", "management", 405),
+        (MANAGEMENT_API, "/v1/models", "management", 200),
+        (MANAGEMENT_API, "/api-description", "", 200),
         (MANAGEMENT_API, "/ping", "management", 404),
         (MANAGEMENT_API, "/tokens", "management", 404),
         (MANAGEMENT_API, "/token/x", "management", 404),
@@ -290,6 +300,10 @@ class TestCheck:
             ("/predictions/m", {"inference"}, 200),
             ("/models", {"management"}, 200),
             ("/models/x", {"management"}, 404),
+            ("/models/m/invoke", {"inference"}, 200),
+            ("/m/predict", {"inference"}, 200),
+            ("/v1/models", {"inference"}, 200),
+            ("/models/a/b/c", {"inference", "management"}, 404),
             ("/metrics", {"inference", "management"}, 200),
             ("/nothing", {"inference", "management"}, 404),
         ],
@@ -307,6 +321,10 @@ class TestCheck:
         assert server.ask("/metrics", "management").status == 200
         assert is_refused(server.ask("/metrics", "inference"))
         assert is_refused(server.ask("/metrics"))
+
+    def test_descriptions_are_open(self, server: Guarded) -> None:
+        for api in (INFERENCE_API, MANAGEMENT_API, METRICS_API):
+            assert server.ask("/", method="OPTIONS", api=api).status == 200
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
     def test_every_method_is_checked(self, server: Guarded, method: str) -> None:

@@ -1,0 +1,1 @@
+"""What users of TorchServe count on, seen from outside a started server."""

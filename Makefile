@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DIGITS := .cache/digits
 WORKERS ?= 2
 
-.PHONY: serve test check unit test-clients compat bench clean
+.PHONY: serve test check unit test-clients compat bench soak clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,9 @@ compat:
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
+
+soak: $(VENV)/installed
+	$(BIN)/python -m benchmarks.soak
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -14,6 +14,7 @@ from benchmarks.archives import Archives
 from benchmarks.client import NotInTime, Unreachable
 from benchmarks.contenders import TITLES, Contender, find
 from benchmarks.figures import Samples
+from benchmarks.kills import KillBench
 from benchmarks.lifecycle import measure_lifecycle
 from benchmarks.load import LoadBench
 from benchmarks.machine import describe_machine
@@ -25,6 +26,8 @@ from benchmarks.targets import judge
 from benchmarks.torchserve import Unavailable
 
 LIFECYCLE = "lifecycle"
+KILLS = "kills"
+NAMES = f"`{LIFECYCLE}`, or `{KILLS}`"
 PAGE = Path("docs/performance.md")
 
 
@@ -34,7 +37,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="runs per point and server")
     parser.add_argument("--duration", type=int, metavar="SECONDS", help="length of one run")
     parser.add_argument("--servers", type=lambda text: text.split(","), default=list(TITLES), help=",".join(TITLES))
-    parser.add_argument("--only", metavar="TEXT", help=f"points whose name holds it (`noop b1 c32`), or `{LIFECYCLE}`")
+    parser.add_argument("--only", metavar="TEXT", help="points whose name holds it (`noop b1 c32`), or " + NAMES)
     parser.add_argument("--torchserve-env", type=Path, metavar="DIR", help="a virtual environment with TorchServe")
     parser.add_argument("--cache", type=Path, default=Path(".cache/bench"), metavar="DIR", help="logs and results")
     options = parser.parse_args(arguments)
@@ -62,8 +65,8 @@ def find_contenders(options: argparse.Namespace, archives: Archives) -> tuple[li
     return found, missing
 
 
-def measure_lifecycles(contenders: Sequence[Contender], rounds: int, directory: Path, samples: Samples) -> None:
-    for turn in range(rounds):
+def measure_lifecycles(contenders: Sequence[Contender], plan: Plan, directory: Path, samples: Samples) -> None:
+    for turn in range(plan.rounds):
         for contender in contenders:
             if contender.launch_rest is None:
                 continue
@@ -71,7 +74,7 @@ def measure_lifecycles(contenders: Sequence[Contender], rounds: int, directory: 
             say(f"{when}: {contender.title}")
             server = contender.launch_rest(directory / f"{contender.name}-lifecycle-{turn + 1}")
             try:
-                measure_lifecycle(contender.name, server, samples)
+                measure_lifecycle(contender.name, server, plan.idle, samples)
             except (CallFailed, NotInTime, Unreachable) as error:
                 samples.discard(contender.title, when, str(error))
 
@@ -90,11 +93,11 @@ def command_line(options: argparse.Namespace, plan: Plan) -> str:
 
 def write(report: Report, directory: Path, page: Path | None) -> None:
     """Results into the directory, and onto the performance page where one is given."""
-    medians = report.samples.medians()
+    summary = report.samples.summary()
     (directory / "results.json").write_text(report.as_json() + "\n")
     (directory / "results.md").write_text(report.as_markdown("results.png"))
     titles = {server: report.titles[server] for server in report.versions}
-    draw(medians, report.plan.points, titles, directory / "results.png")
+    draw(summary, report.plan.points, titles, directory / "results.png")
     if page:
         for suffix in (".json", ".png"):
             shutil.copyfile(directory / f"results{suffix}", page.with_suffix(suffix))
@@ -121,15 +124,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     samples = Samples()
     if plan.points:
         LoadBench(contenders, plan, runs, samples, say).run()
-    if not options.only or options.only == LIFECYCLE:
-        measure_lifecycles(contenders, plan.rounds, runs, samples)
+    if options.only in (None, LIFECYCLE):
+        measure_lifecycles(contenders, plan, runs, samples)
+    if options.only in (None, KILLS):
+        KillBench(contenders, plan, runs, samples, say).run()
 
     versions = {contender.name: contender.version for contender in contenders}
     command = command_line(options, plan)
     report = Report(date.today(), command, machine, TITLES, versions, missing, plan, samples)
     whole = not options.quick and not options.only and len(contenders) == len(TITLES)
     write(report, options.cache, PAGE if whole else None)
-    say(target_table(judge(samples.medians()), TITLES))
+    say(target_table(judge(samples.summary()), TITLES))
     say(f"written to {options.cache}" + (f" and {PAGE}" if whole else f"; {PAGE} takes only whole runs"))
     return 0
 

@@ -10,6 +10,9 @@ HANDLERS = Path(__file__).with_name("handlers")
 MAX_BATCH_DELAY = 5  # ms
 BATCHED = 16
 WORKERS_AFTER_SCALING = 4
+MOST_WORKERS = 8
+KILL_WORKERS = 2
+KILL_CLIENTS = 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Handler:
 
 NOOP = Handler("noop", "no-op", "text/plain", "x", "ok")
 MLP = Handler("mlp", "MLP, JSON", "application/json", json.dumps({"features": [n / 64 for n in range(64)]}), "{")
+LENGTH = Handler("length", "length of the body", "application/octet-stream", "x", "1")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Plan:
     rounds: int
     duration: int
     warm_up: int  # load on every model once, before the first run: a JVM compiles what it sees often
+    idle: int = 30  # of a server that nobody asks anything
+    kills: int = 15  # with a kill every second, and as long without
 
 
 def points(clients: tuple[int, ...]) -> tuple[Point, ...]:
@@ -76,4 +82,4 @@ def points(clients: tuple[int, ...]) -> tuple[Point, ...]:
 
 
 FULL = Plan(points((1, 8, 32, 128)), rounds=3, duration=4, warm_up=5)
-QUICK = Plan(points((1, 32)), rounds=1, duration=1, warm_up=1)
+QUICK = Plan(points((1, 32)), rounds=1, duration=1, warm_up=1, idle=2, kills=4)

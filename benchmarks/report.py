@@ -7,9 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
+from benchmarks.crowd import PATIENCE
 from benchmarks.figures import (
+    CALM_RATE,
     CLIENT_CPU,
+    IDLE,
+    IDLE_FRONTEND,
+    KILLS,
+    KILLS_KEPT,
+    KILLS_LOST,
+    KILLS_RATE,
+    KILLS_SLOWEST,
+    KILLS_UNANSWERED,
+    KILLS_UNEXPLAINED,
     MEMORY,
     P50,
     P99,
@@ -17,23 +29,45 @@ from benchmarks.figures import (
     RECOVERY,
     REGISTER,
     SCALE,
+    SCALE_FURTHER,
     SERVER_CPU,
-    Medians,
     Samples,
+    Summary,
     load_figure,
 )
-from benchmarks.plan import MAX_BATCH_DELAY, Plan, Point
+from benchmarks.plan import KILL_CLIENTS, KILL_WORKERS, MAX_BATCH_DELAY, Plan, Point
 from benchmarks.tables import NOTHING, number, pair, table
 from benchmarks.targets import Verdict, judge
 
-BEGIN = "<!-- figures: written by `make bench` -->"
-END = "<!-- end of figures -->"
+
+class Marks(NamedTuple):
+    """The lines of a page between which figures are replaced."""
+
+    begin: str
+    end: str
+
+
+MARKS = Marks("<!-- figures: written by `make bench` -->", "<!-- end of figures -->")
 
 LIFECYCLE_TITLES = {
     REGISTER: ("register with 1 worker", "s"),
     SCALE: ("scale from 1 to 4 workers", "s"),
     RECOVERY: ("first good answer after `kill -9`", "s"),
+    SCALE_FURTHER: ("scale from 1 to 8 workers", "s"),
     MEMORY: ("memory with 4 workers, PSS", "MiB"),
+    IDLE: ("idle with 4 workers, all processes", "millicores"),
+    IDLE_FRONTEND: ("idle with 4 workers, without them", "millicores"),
+}
+
+KILL_TITLES = {
+    CALM_RATE: ("left in peace", "good answers a second"),
+    KILLS_RATE: ("with a kill every second", "good answers a second"),
+    KILLS_KEPT: ("share of the rate kept under kills", "1"),
+    KILLS: ("kills", "in a run"),
+    KILLS_LOST: ("requests lost", "per kill"),
+    KILLS_UNEXPLAINED: ("errors without a cause", "in a run"),
+    KILLS_UNANSWERED: ("requests without an answer", "in a run"),
+    KILLS_SLOWEST: ("slowest answer under kills", "s"),
 }
 
 
@@ -51,7 +85,7 @@ class Report:
     samples: Samples
 
     def as_json(self) -> str:
-        medians = self.samples.medians()
+        summary = self.samples.summary()
         content = {
             "date": self.made.isoformat(),
             "command": self.command,
@@ -60,8 +94,10 @@ class Report:
             "missing": dict(self.missing),
             "rounds": self.plan.rounds,
             "duration": self.plan.duration,
-            "medians": medians,
-            "targets": [verdict_as_json(verdict) for verdict in judge(medians)],
+            "idle": self.plan.idle,
+            "kills": self.plan.kills,
+            "summary": summary,
+            "targets": [verdict_as_json(verdict) for verdict in judge(summary)],
             "samples": self.samples.values,
             "void": self.samples.void,
         }
@@ -69,20 +105,22 @@ class Report:
 
     def as_markdown(self, picture: str) -> str:
         """The part of the performance page that a run replaces; `picture` is the plot's path from there."""
-        medians = self.samples.medians()
+        summary = self.samples.summary()
         sections = [
             "\n".join(self._facts()),
             "## Targets",
-            target_table(judge(medians), self.titles),
+            target_table(judge(summary), self.titles),
             f"![Requests a second over clients, and the life of a worker]({picture})",
             "## Requests a second",
-            self._load_table(medians, rate_cell),
+            self._load_table(summary, rate_cell),
             "## Latency: median / 99th percentile, ms",
-            self._load_table(medians, latency_cell),
+            self._load_table(summary, latency_cell),
             "## Processor time a request, µs: server (share of a core that the load generator used)",
-            self._load_table(medians, cpu_cell),
+            self._load_table(summary, cpu_cell),
             "## Life of a worker",
-            self._lifecycle_table(medians),
+            self._figure_table(summary, LIFECYCLE_TITLES),
+            f"## One of {KILL_WORKERS} workers killed every second",
+            self._figure_table(summary, KILL_TITLES),
         ]
         if self.samples.void:
             sections += ["## Void runs", "\n".join(f"- {run}" for run in self.samples.void)]
@@ -99,26 +137,32 @@ class Report:
             "logs included, as it comes. The prototype never waits to fill a batch.",
             "- `wrk -t1` runs on the same cores as the servers and takes its share of them: the more, the faster the "
             "server.",
+            f"- Idle: over {self.plan.idle} s, by the kernel's clock of each process.",
+            f"- Kills: no-op, batch 1, {KILL_CLIENTS} clients that read every answer (`benchmarks/crowd.py`; "
+            f"slower than wrk, for all servers alike), {self.plan.kills} s in peace, then {self.plan.kills} s in which "
+            "every second a READY worker, if there is one, gets SIGKILL, the two in turns. Lost is what has no good "
+            f"answer. Clients wait {PATIENCE:g} s. Of what is lost or slow the worst run is told.",
         ]
 
-    def _load_table(self, medians: Medians, cell: Callable[[Mapping[str, float], Point], str]) -> str:
+    def _load_table(self, summary: Summary, cell: Callable[[Mapping[str, float], Point], str]) -> str:
         header = ["handler", "batch", "clients", *(self.titles[server] for server in self.versions)]
         rows = [
             [
                 point.deployment.handler.title,
                 str(point.deployment.batch),
                 str(point.clients),
-                *(cell(medians.get(server, {}), point) for server in self.versions),
+                *(cell(summary.get(server, {}), point) for server in self.versions),
             ]
             for point in self.plan.points
         ]
         return table(header, rows)
 
-    def _lifecycle_table(self, medians: Medians) -> str:
-        servers = [server for server in self.versions if REGISTER in medians.get(server, {})]
+    def _figure_table(self, summary: Summary, titles: Mapping[str, tuple[str, str]]) -> str:
+        """One row per figure, one column per server that has any of them."""
+        servers = [server for server in self.versions if titles.keys() & summary.get(server, {}).keys()]
         rows = [
-            [f"{title} ({unit})", *(number(medians[server].get(figure)) for server in servers)]
-            for figure, (title, unit) in LIFECYCLE_TITLES.items()
+            [f"{title} ({unit})", *(number(summary[server].get(figure)) for server in servers)]
+            for figure, (title, unit) in titles.items()
         ]
         return table(["", *(self.titles[server] for server in servers)], rows)
 
@@ -140,11 +184,11 @@ def target_table(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
     rows = [
         [
             verdict.target.title,
-            titles[verdict.target.reference],
+            titles.get(verdict.target.reference, NOTHING),
             number(verdict.value),
             number(verdict.reference_value),
             NOTHING if verdict.ratio is None else f"{verdict.ratio:.2f}",
-            f"{verdict.target.bound} {verdict.target.limit:g}",
+            verdict.target.text,
             str(verdict.outcome),
         ]
         for verdict in verdicts
@@ -157,21 +201,22 @@ def verdict_as_json(verdict: Verdict) -> dict[str, object]:
         "title": verdict.target.title,
         "figure": verdict.target.figure,
         "reference": verdict.target.reference,
-        "target": f"{verdict.target.bound} {verdict.target.limit:g}",
+        "target": verdict.target.text,
+        "value": verdict.value,
         "ratio": verdict.ratio,
         "outcome": str(verdict.outcome),
     }
 
 
-def replace_figures(page: str, figures: str) -> str:
-    """The page with its figures replaced, or a new page where there is none yet."""
-    block = f"{BEGIN}\n\n{figures}\n{END}"
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replace_figures(page: str, figures: str, marks: Marks = MARKS) -> str:
+    """The page with the figures between the marks replaced, or with them at its end where there are none yet."""
+    block = f"{marks.begin}\n\n{figures}\n{marks.end}"
+    before, begin, rest = page.partition(marks.begin)
+    _, end, after = rest.partition(marks.end)
     if not begin or not end:
         return f"{page.rstrip() or '# Performance'}\n\n{block}\n"
     return before + block + after
 
 
-def write_page(page: Path, figures: str) -> None:
-    page.write_text(replace_figures(page.read_text() if page.exists() else "", figures))
+def write_page(page: Path, figures: str, marks: Marks = MARKS) -> None:
+    page.write_text(replace_figures(page.read_text() if page.exists() else "", figures, marks))

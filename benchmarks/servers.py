@@ -108,13 +108,18 @@ class RestServer:
         answer = call("PUT", f"{self._management}/models/{deployment.model}?{urlencode(parameters)}")
         expect_ok(answer, f"scale {deployment.model}")
 
+    def workers(self, deployment: Deployment) -> dict[str, int]:
+        """Processes of the workers that are READY, by worker id."""
+        answer = expect_ok(call("GET", f"{self._management}/models/{deployment.model}"), "describe")
+        workers = answer.json()[0]["workers"]
+        return {worker["id"]: worker["pid"] for worker in workers if worker["status"] == "READY"}
+
     def worker_pids(self, deployment: Deployment) -> list[int]:
         """Processes of the workers that are READY."""
-        answer = expect_ok(call("GET", f"{self._management}/models/{deployment.model}"), "describe")
-        return [worker["pid"] for worker in answer.json()[0]["workers"] if worker["status"] == "READY"]
+        return list(self.workers(deployment).values())
 
     def ready_workers(self, deployment: Deployment) -> int:
-        return len(self.worker_pids(deployment))
+        return len(self.workers(deployment))
 
     def url(self, deployment: Deployment) -> str:
         return f"{self._inference}/predictions/{deployment.model}"

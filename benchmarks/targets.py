@@ -1,4 +1,4 @@
-"""How good the figures have to be: ratios between servers of the same run."""
+"""How good the figures have to be: ratios between servers of the same run, or limits for the figure itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from benchmarks.figures import MEMORY, P50, RATE, RECOVERY, REGISTER, SCALE, Medians, load_figure
+from benchmarks.figures import (
+    IDLE,
+    KILLS_KEPT,
+    KILLS_LOST,
+    KILLS_UNANSWERED,
+    KILLS_UNEXPLAINED,
+    MEMORY,
+    P50,
+    RATE,
+    RECOVERY,
+    REGISTER,
+    SCALE,
+    SCALE_FURTHER,
+    SOAK_GROWTH,
+    SOAK_LOST,
+    SOAK_UNANSWERED,
+    SOAK_UNEXPLAINED,
+    Summary,
+    load_figure,
+)
 from benchmarks.plan import BATCHED, MLP, NOOP, Deployment, Point
 
 MODELSERVER = "modelserver"
@@ -20,6 +39,13 @@ class Bound(StrEnum):
     AT_MOST = "<="
 
 
+class Measure(StrEnum):
+    """What a limit is for."""
+
+    RATIO = "ratio"  # modelserver's figure divided by the reference's
+    VALUE = "value"  # modelserver's figure itself; the reference's is shown beside it
+
+
 class Outcome(StrEnum):
     PASS = "PASS"
     MISS = "MISS"
@@ -28,13 +54,20 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Target:
-    """modelserver's figure divided by the reference's has to keep to a limit."""
+    """modelserver's figure has to keep to a limit. `reference` is a server, "" where none has such a figure."""
 
     title: str
     figure: str
     reference: str
     bound: Bound
     limit: float
+    measure: Measure = Measure.RATIO
+
+    @property
+    def text(self) -> str:
+        """`<= 0.3` for a ratio, `value <= 2` for the figure itself."""
+        words = "" if self.measure is Measure.RATIO else f"{self.measure} "
+        return f"{words}{self.bound} {self.limit:g}"
 
 
 @dataclass(frozen=True)
@@ -53,10 +86,11 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        if self.ratio is None:
+        measured = self.ratio if self.target.measure is Measure.RATIO else self.value
+        if measured is None:
             return Outcome.NOT_MEASURED
         at_least = self.target.bound is Bound.AT_LEAST
-        kept = self.ratio >= self.target.limit if at_least else self.ratio <= self.target.limit
+        kept = measured >= self.target.limit if at_least else measured <= self.target.limit
         return Outcome.PASS if kept else Outcome.MISS
 
 
@@ -70,6 +104,10 @@ def _load(title: str, point: Point, kind: str, reference: str, bound: Bound, lim
     return Target(title, load_figure(point, kind), reference, bound, limit)
 
 
+def _value(title: str, figure: str, reference: str, bound: Bound, limit: float) -> Target:
+    return Target(title, figure, reference, bound, limit, Measure.VALUE)
+
+
 TARGETS = (
     _load("no-op, batch 1, 32 clients: rate", _PLAIN, RATE, TORCHSERVE, Bound.AT_LEAST, 5.0),
     _load("no-op, batch 1, 32 clients: rate", _PLAIN, RATE, TORCHSERVE_ACCESS, Bound.AT_LEAST, 4.0),
@@ -79,15 +117,29 @@ TARGETS = (
     _load("MLP over JSON, batch 16, 32 clients: rate", _MLP, RATE, TORCHSERVE, Bound.AT_LEAST, 1.8),
     Target("register with one worker", REGISTER, TORCHSERVE, Bound.AT_MOST, 0.3),
     Target("scale from 1 to 4 workers", SCALE, TORCHSERVE, Bound.AT_MOST, 0.3),
-    Target("first good answer after kill -9 of the worker", RECOVERY, TORCHSERVE, Bound.AT_MOST, 0.3),
+    Target("scale from 1 to 8 workers", SCALE_FURTHER, TORCHSERVE, Bound.AT_MOST, 0.15),
+    Target("first good answer after kill -9 of the worker", RECOVERY, TORCHSERVE, Bound.AT_MOST, 0.15),
     Target("memory with 4 workers (PSS)", MEMORY, TORCHSERVE, Bound.AT_MOST, 0.35),
+    _value("idle with 4 workers, all processes: millicores", IDLE, TORCHSERVE, Bound.AT_MOST, 2.0),
+    _value("a kill every second: share of the rate kept", KILLS_KEPT, TORCHSERVE, Bound.AT_LEAST, 0.8),
+    # A kill takes the batch that its worker runs; batches hold one request here.
+    _value("a kill every second: requests lost per kill", KILLS_LOST, TORCHSERVE, Bound.AT_MOST, 1.0),
+    _value("a kill every second: errors without a cause", KILLS_UNEXPLAINED, TORCHSERVE, Bound.AT_MOST, 0.0),
+    _value("a kill every second: requests without an answer", KILLS_UNANSWERED, TORCHSERVE, Bound.AT_MOST, 0.0),
+)
+
+SOAK_TARGETS = (
+    _value("frontend memory, last quarter over first", SOAK_GROWTH, "", Bound.AT_MOST, 1.1),
+    _value("requests lost per kill", SOAK_LOST, "", Bound.AT_MOST, 1.0),
+    _value("errors without a cause", SOAK_UNEXPLAINED, "", Bound.AT_MOST, 0.0),
+    _value("requests without an answer", SOAK_UNANSWERED, "", Bound.AT_MOST, 0.0),
 )
 
 
-def judge(medians: Medians, targets: Sequence[Target] = TARGETS) -> list[Verdict]:
+def judge(summary: Summary, targets: Sequence[Target] = TARGETS) -> list[Verdict]:
     """One verdict per target, in their order."""
 
     def value(server: str, figure: str) -> float | None:
-        return medians.get(server, {}).get(figure)
+        return summary.get(server, {}).get(figure)
 
     return [Verdict(each, value(MODELSERVER, each.figure), value(each.reference, each.figure)) for each in targets]

@@ -24,19 +24,31 @@ class State:
 
     def scale(self, model: str, count: int) -> None:
         workers = self.workers.setdefault(model, [])
+        for surplus in workers[count:]:
+            surplus.kill()
+            surplus.wait()
+        del workers[count:]
         workers += [subprocess.Popen(WORKER) for _ in range(count - len(workers))]
 
     def replace_dead(self, model: str) -> bool:
         """Whether there were any."""
         workers = self.workers[model]
         alive = [worker for worker in workers if worker.poll() is None]
+        if len(alive) == len(workers):
+            return False
         self.workers[model] = alive
         self.scale(model, len(workers))
-        return len(alive) < len(workers)
+        return True
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
 
 
 class Handler(BaseHTTPRequestHandler):
     state: State
+    protocol_version = "HTTP/1.1"
 
     def respond(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -65,7 +77,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.state.scale(model, int(query["min_worker"]))
                 return 200, b"{}"
             case "GET", ["models", model] if model in self.state.workers:
-                workers = [{"pid": worker.pid, "status": "READY"} for worker in self.state.workers[model]]
+                workers = [
+                    {"id": str(9000 + index), "pid": worker.pid, "status": "READY"}
+                    for index, worker in enumerate(self.state.workers[model])
+                ]
                 return 200, json.dumps([{"modelName": model, "workers": workers}]).encode()
             case "POST", ["predictions", model]:
                 return (503, b"{}") if self.state.replace_dead(model) else (200, b"ok")
@@ -85,7 +100,7 @@ def main() -> None:
     settings = dict(line.split("=", 1) for line in options.ts_config.read_text().splitlines())
     Handler.state = State(options.model_store)
     for key in ("inference_address", "management_address"):
-        server = ThreadingHTTPServer(("127.0.0.1", urlsplit(settings[key]).port or 0), Handler)
+        server = Server(("127.0.0.1", urlsplit(settings[key]).port or 0), Handler)
         threading.Thread(target=server.serve_forever).start()
 
 

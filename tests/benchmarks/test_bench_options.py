@@ -30,8 +30,9 @@ def test_options_change_the_plan() -> None:
     assert repeated.servers == ["prototype"]
 
 
-def test_only_the_lifecycle() -> None:
-    assert make_plan(parse(["--quick", "--only", "lifecycle"])).points == ()
+@pytest.mark.parametrize("part", ["lifecycle", "kills"])
+def test_only_one_part(part: str) -> None:
+    assert make_plan(parse(["--quick", "--only", part])).points == ()
 
 
 def test_named_places_are_not_part_of_the_command() -> None:

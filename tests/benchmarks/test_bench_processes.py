@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.processes import ProcessTree
+from benchmarks.processes import ProcessTree, cpu_clock
 
 # A parent that ignores SIGTERM, and a child in a session of its own. Each writes its pid when it is set up.
 STUBBORN = """
@@ -27,6 +27,14 @@ import time
 end = time.process_time() + 0.3
 while time.process_time() < end: pass
 print("spun", flush=True)
+time.sleep(600)
+"""
+
+# Its child spins and has been reaped when it is printed.
+REAPING = f"""
+import subprocess, sys, time
+subprocess.run([sys.executable, "-c", {SPIN.replace("sleep(600)", "sleep(0)")!r}], stdout=subprocess.DEVNULL)
+print("reaped", flush=True)
 time.sleep(600)
 """
 
@@ -68,9 +76,24 @@ def test_processor_time_and_memory_are_read(tmp_path: Path, trees: list[ProcessT
     tree = start(SPIN, tmp_path)
     trees.append(tree)
     assert tree.cpu() >= 0.2  # the kernel counts in ticks
+    assert tree.clocks().keys() == {tree.root.pid}
+    assert tree.clocks()[tree.root.pid] >= 0.3
+    assert tree.reaped_cpu() == 0
     assert tree.pss() > 2**20
     tree.settle()
     assert tree.running()
+
+
+def test_processor_time_of_children_that_ended_is_told_apart(tmp_path: Path, trees: list[ProcessTree]) -> None:
+    tree = start(REAPING, tmp_path)
+    trees.append(tree)
+    assert tree.reaped_cpu() >= 0.2
+    assert tree.clocks().keys() == {tree.root.pid}
+
+
+def test_the_clock_of_no_process_is_told() -> None:
+    with pytest.raises(psutil.NoSuchProcess):
+        cpu_clock(2**22 + 1)  # above the highest pid there can be
 
 
 def test_a_tree_that_ended_costs_nothing(tmp_path: Path, trees: list[ProcessTree]) -> None:
@@ -79,4 +102,5 @@ def test_a_tree_that_ended_costs_nothing(tmp_path: Path, trees: list[ProcessTree
     tree.stop()
     assert tree.processes() == []
     assert tree.cpu() == 0
+    assert tree.clocks() == {}
     assert tree.pss() == 0

@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.figures import CLIENT_CPU, MEMORY, P50, P99, RATE, REGISTER, SERVER_CPU, Samples, load_figure
+from benchmarks.figures import (
+    CLIENT_CPU,
+    KILLS_KEPT,
+    MEMORY,
+    P50,
+    P99,
+    RATE,
+    REGISTER,
+    SERVER_CPU,
+    Samples,
+    load_figure,
+)
 from benchmarks.plan import NOOP, Deployment, Plan, Point
 from benchmarks.plot import draw
-from benchmarks.report import BEGIN, END, Report, replace_figures, write_page
+from benchmarks.report import MARKS, Marks, Report, replace_figures, write_page
 from benchmarks.tables import number, table
 
 POINT = Point(Deployment(NOOP, 1), 32)
@@ -29,6 +40,7 @@ def report() -> Report:
         samples.add(server, load_figure(POINT, CLIENT_CPU), 0.4)
         samples.add(server, REGISTER, 0.5)
         samples.add(server, MEMORY, memory)
+    samples.add("modelserver", KILLS_KEPT, 0.9)
     samples.discard("TorchServe", "noop b1 c32, round 1", "7 bad statuses")
     versions = {"modelserver": "1.0", "torchserve": "0.12.0"}
     missing = {"prototype": "it is asleep"}
@@ -64,10 +76,19 @@ def test_a_server_with_neither_register_nor_scale_has_no_place_in_the_life_of_a_
     assert row(life, "scale from 1 to 4 workers (s)") == ["-", "-"]
 
 
+def test_a_figure_with_a_limit_of_its_own_needs_no_other_server() -> None:
+    markdown = report().as_markdown("x.png")
+    kept = ["0.9", "-", "-", "value >= 0.8", "PASS"]
+    assert row(markdown, "a kill every second: share of the rate kept", "TorchServe") == kept
+    kills = markdown.partition("## One of 2 workers killed every second")[2]
+    assert row(kills, "") == ["modelserver"]
+    assert row(kills, "share of the rate kept under kills (1)") == ["0.9"]
+
+
 def test_json_holds_samples_medians_and_verdicts() -> None:
     content = json.loads(report().as_json())
     assert content["samples"]["torchserve"]["memory"] == [800.0]
-    assert content["medians"]["modelserver"]["noop b1 c32 rate"] == 15000.0
+    assert content["summary"]["modelserver"]["noop b1 c32 rate"] == 15000.0
     outcomes = {(each["figure"], each["reference"]): each["outcome"] for each in content["targets"]}
     assert outcomes["noop b1 c32 rate", "torchserve"] == "PASS"
     assert outcomes["memory", "torchserve"] == "MISS"
@@ -75,10 +96,17 @@ def test_json_holds_samples_medians_and_verdicts() -> None:
 
 
 def test_only_the_figures_of_a_page_are_replaced() -> None:
-    page = f"# Speed\n\nwords\n\n{BEGIN}\nold\n{END}\nmore words\n"
+    page = f"# Speed\n\nwords\n\n{MARKS.begin}\nold\n{MARKS.end}\nmore words\n"
     replaced = replace_figures(page, "new\n")
-    assert replaced == f"# Speed\n\nwords\n\n{BEGIN}\n\nnew\n\n{END}\nmore words\n"
+    assert replaced == f"# Speed\n\nwords\n\n{MARKS.begin}\n\nnew\n\n{MARKS.end}\nmore words\n"
     assert replace_figures(replaced, "new\n") == replaced
+
+
+def test_every_kind_of_figures_has_its_own_place() -> None:
+    others = Marks("<!-- begin -->", "<!-- end -->")
+    page = replace_figures(replace_figures("# Speed\n", "first\n"), "second\n", others)
+    assert replace_figures(page, "third\n", others) == page.replace("second", "third")
+    assert replace_figures(page, "fourth\n") == page.replace("first", "fourth")
 
 
 @pytest.mark.parametrize("page", ["", "# Performance\n"])
@@ -87,7 +115,7 @@ def test_a_page_without_figures_gets_them_at_its_end(page: str, tmp_path: Path) 
     if page:
         path.write_text(page)
     write_page(path, "new\n")
-    assert path.read_text() == f"# Performance\n\n{BEGIN}\n\nnew\n\n{END}\n"
+    assert path.read_text() == f"# Performance\n\n{MARKS.begin}\n\nnew\n\n{MARKS.end}\n"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +137,7 @@ def test_a_row_of_the_wrong_width_is_refused() -> None:
 def test_plot_draws_what_there_is(tmp_path: Path) -> None:
     made = report()
     path = tmp_path / "plot.png"
-    draw(made.samples.medians(), PLAN.points, {server: TITLES[server] for server in made.versions}, path)
+    draw(made.samples.summary(), PLAN.points, {server: TITLES[server] for server in made.versions}, path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 

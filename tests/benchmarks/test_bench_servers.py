@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,7 +13,18 @@ import pytest
 from benchmarks.archives import Archives
 from benchmarks.client import NotInTime, Unreachable, call, poll
 from benchmarks.contenders import Contender, everything
-from benchmarks.figures import CLIENT_CPU, LIFECYCLE, P50, P99, RATE, SERVER_CPU, Samples, load_figure
+from benchmarks.figures import (
+    CLIENT_CPU,
+    IDLE,
+    IDLE_FRONTEND,
+    LIFECYCLE,
+    P50,
+    P99,
+    RATE,
+    SERVER_CPU,
+    Samples,
+    load_figure,
+)
 from benchmarks.lifecycle import measure_lifecycle
 from benchmarks.load import LoadBench
 from benchmarks.plan import MLP, NOOP, Deployment, Plan, Point
@@ -24,24 +34,10 @@ from benchmarks.targets import MODELSERVER, PROTOTYPE
 DEPLOYMENTS = (Deployment(NOOP, 1), Deployment(MLP, 16))
 
 
-@pytest.fixture
-def archives(tmp_path: Path) -> Archives:
-    return Archives(tmp_path / "store")
-
-
 def executable(path: Path, script: str) -> Path:
     path.write_text(f"#!{sys.executable}\n{script}")
     path.chmod(0o755)
     return path
-
-
-@pytest.fixture
-def standin(tmp_path: Path, archives: Archives) -> Iterator[RestServer]:
-    source = Path(__file__).with_name("rest_standin.py")
-    script = f"import runpy\nrunpy.run_path({str(source)!r}, run_name='__main__')\n"
-    server = RestServer(executable(tmp_path / "standin", script), archives, tmp_path / "run")
-    yield server
-    server.stop()
 
 
 def test_prototype_serves_both_archives(tmp_path: Path, archives: Archives) -> None:
@@ -59,10 +55,11 @@ def test_prototype_serves_both_archives(tmp_path: Path, archives: Archives) -> N
 
 def test_life_of_a_worker(standin: RestServer) -> None:
     samples = Samples()
-    measure_lifecycle("standin", standin, samples)
+    measure_lifecycle("standin", standin, 0.5, samples)
     figures = samples.values["standin"]
     assert set(figures) == set(LIFECYCLE)
     assert all(value > 0 for runs in figures.values() for value in runs)
+    assert figures[IDLE] >= figures[IDLE_FRONTEND]
     assert standin.tree.processes() == []
 
 

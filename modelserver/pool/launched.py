@@ -13,7 +13,7 @@ from modelserver.pool.link import Link, Peer
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.orphans import Exit
 from modelserver.pool.worker import Patience, Worker
-from modelserver.wire.frames import Batch, Cancel, Chunk, FromWorker, Hello, Load, Loaded, Metrics, Replies, Stop
+from modelserver.wire.frames import Batch, Cancel, Chunk, Fatal, FromWorker, Hello, Load, Loaded, Metrics, Replies, Stop
 
 
 class Rank:
@@ -88,7 +88,8 @@ class LaunchedWorker(Worker):
 
     def seat(self, rank: int) -> Peer | None:
         """Who gets the connection of a rank; None if that one has connected, or is unknown."""
-        return next((one for one in self._ranks if one.number == rank and one.link is None), None)
+        free = (one for one in self._ranks if one.number == rank and one.link is None and not self.over.done())
+        return next(free, None)
 
     # The owner's side.
 
@@ -135,6 +136,8 @@ class LaunchedWorker(Worker):
         """A frame arrived."""
         if isinstance(frame, Metrics):
             self._owner.reported(frame.metrics)
+        elif isinstance(frame, Fatal):
+            rank.remains.failure = frame.failure
         elif isinstance(frame, Loaded):
             self._rank_loaded(rank, frame)
         elif isinstance(frame, Replies | Chunk) and rank.number == 0:

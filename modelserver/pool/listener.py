@@ -30,6 +30,7 @@ class Listener:
         self._strangers: dict[Link, asyncio.TimerHandle] = {}
         self._servers: list[asyncio.AbstractServer] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def open(self) -> None:
         """Begin to accept. Raises OSError."""
@@ -37,7 +38,7 @@ class Listener:
 
     def restore(self) -> None:
         """Make the socket anew if it is gone: handlers and cleaners of /tmp delete files that they do not know."""
-        if not Path(self.path).exists():
+        if not self._closed and not Path(self.path).exists():
             try:
                 task = asyncio.get_running_loop().create_task(self._accept(self._bind()))
             except OSError:
@@ -58,12 +59,16 @@ class Listener:
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._servers.append(
-            await loop.create_unix_server(lambda: Link(self, self._frame_limit), sock=listening, backlog=_BACKLOG)
-        )
+        server = await loop.create_unix_server(lambda: Link(self, self._frame_limit), sock=listening, backlog=_BACKLOG)
+        for former in self._servers:
+            former.close()  # nobody can reach it any more
+        self._servers = [server]
+        if self._closed:
+            server.close()
 
     def close(self) -> None:
         """Accept no more, send strangers away and remove the socket."""
+        self._closed = True
         for server in self._servers:
             server.close()
         for link in list(self._strangers):

@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from modelserver.pool.orphans import Exit, adopt_orphans, bury
+from modelserver.pool.orphans import Exit, adopt_orphans, bury, end_workers
 from modelserver.wire import control as wire
-from modelserver.wire.control import Adopt, Dismiss, Exited, Kill, Ready, Spawn, Spawned
+from modelserver.wire.control import Adopt, Alive, Dismiss, Exited, Kill, Probe, Ready, Spawn, Spawned
 
 _ENTRY = Path(__file__).parent.parent / "worker" / "__main__.py"
 _CLOSE_PATIENCE = 5.0  # seconds for the nursery to end its workers and itself
 _RETRY_DELAY = 1.0  # seconds before the next attempt, after one that did not get ready
+_SILENCE = 30.0  # seconds without an answer after which a nursery that was ready counts as dead
+_SILENCE_TURNS = 10  # in as many pieces: while the whole machine stands still, no more than one of them goes by
 
 Key = tuple[int, int, int]  # slot, generation, rank
 
@@ -58,7 +60,11 @@ class Nursery:
     """Orders may be given at any time; they wait while a nursery is being started or replaced."""
 
     def __init__(
-        self, environ: Mapping[str, str], run_directory: Path | None = None, python: str = sys.executable
+        self,
+        environ: Mapping[str, str],
+        run_directory: Path | None = None,
+        python: str = sys.executable,
+        silence: float = _SILENCE,
     ) -> None:
         self.environ = dict(environ)
         self._run_directory = run_directory  # the nursery removes it if this process is killed
@@ -68,15 +74,20 @@ class Nursery:
         self._outbox: deque[_Packet] = deque()
         self._awaited: dict[Key, Child] = {}  # ordered
         self._alive: dict[int, Watched] = {}  # by pid; launchers before their ranks
+        self._silence = silence / _SILENCE_TURNS  # seconds of one turn
+        self._unproven = False  # orders have been given since the last probe
+        self._probe: asyncio.TimerHandle | None = None  # its answer is outstanding: the next turn of silence
         self._closing = False
         self._revival: asyncio.Task[None] | None = None
         self._process, self._control = self._start()
 
     @classmethod
-    def launch(cls, environ: Mapping[str, str], run_directory: Path | None = None) -> Nursery:
+    def launch(
+        cls, environ: Mapping[str, str], run_directory: Path | None = None, silence: float = _SILENCE
+    ) -> Nursery:
         """Start the nursery. For the time before the event loop, threads and `import grpc`."""
         adopt_orphans()
-        return cls(environ, run_directory)
+        return cls(environ, run_directory, silence=silence)
 
     @property
     def pid(self) -> int:
@@ -90,7 +101,12 @@ class Nursery:
         self._flush()
 
     def spawn(self, order: Spawn, stdout: int, stderr: int, child: Child) -> None:
-        """Order a worker process; takes over the two descriptors. Raises ValueError if the order cannot be sent."""
+        """Order a worker process; takes over the two descriptors, unless it raises.
+
+        Raises ValueError for an order that cannot be sent, ConnectionError once the nursery is closed.
+        """
+        if self._closing:
+            raise ConnectionAbortedError("the server stops")
         key = (order.slot, order.generation, order.rank)
         packet = _Packet(_encode(order), (stdout, stderr), key)
         self._awaited[key] = child
@@ -98,7 +114,7 @@ class Nursery:
 
     def adopt(self, pid: int, launcher: int, rank: Watched) -> None:
         """Watch a process that the launcher has made: the end of one is the end of both."""
-        if launcher in self._alive:
+        if launcher in self._alive and pid not in self._alive:
             self._alive[pid] = rank
             self._post(_Packet(wire.encode(Adopt(pid, launcher))))
         else:
@@ -107,33 +123,45 @@ class Nursery:
     def kill(self, pid: int) -> None:
         """SIGKILL the process group of a worker."""
         if pid in self._alive:
-            self._post(_Packet(wire.encode(Kill(pid, signal.SIGKILL))))
+            self._post(_Packet(wire.encode(Kill(pid))))
+
+    def kill_without_it(self, pid: int) -> None:
+        """SIGKILL the process group of a worker, for a nursery that does not; returns at once."""
+        if pid in self._alive:
+            thread = threading.Thread(target=end_workers, args=(self.pid, [pid]), daemon=True)
+            thread.start()  # /proc tells of a process that hangs in the kernel only when it goes on
 
     async def close(self) -> None:
         """End the nursery with everything it has started."""
         self._closing = True
         if self._revival is not None:
             await asyncio.wait([self._revival])
-        self._post(_Packet(wire.encode(Dismiss())))
-        self._disconnect()
+        if self._connected:
+            self._post(_Packet(wire.encode(Dismiss())))
+            self._disconnect()
         if self.ready is None:
             self._process.kill()  # it still imports: it has no workers yet, and would see the end only afterwards
         await self._loop.run_in_executor(None, self._end_process)
         self._bereave("the server stops", {})
 
     def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        command = [self._python, "-P", str(_ENTRY), "nursery", str(theirs.fileno()), str(self._descriptor_limit)]
+        command += [str(self._run_directory)] if self._run_directory else []
         with theirs:
-            command = [self._python, "-P", str(_ENTRY), "nursery", str(theirs.fileno()), str(self._descriptor_limit)]
-            command += [str(self._run_directory)] if self._run_directory else []
-            process = subprocess.Popen(
-                command,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env=self.environ,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
         return process, ours
 
     def _end_process(self) -> None:
@@ -144,24 +172,58 @@ class Nursery:
         bury(self._process, list(self._alive))
 
     def _post(self, packet: _Packet) -> None:
+        """Send an order."""
+        self._queue(packet)
+        self._unproven = True
+        self._demand_answer()
+
+    def _demand_answer(self) -> None:
+        """A nursery that is ready has to say in time that it has taken its orders."""
+        if self._unproven and self._probe is None and self.ready is not None and not self._closing:
+            self._unproven = False
+            self._queue(_Packet(wire.encode(Probe())))
+            self._await_answer(_SILENCE_TURNS)
+
+    def _queue(self, packet: _Packet) -> None:
         self._outbox.append(packet)
-        if self._revival is None and len(self._outbox) == 1:
+        if self._connected and len(self._outbox) == 1:
             self._flush()
+
+    @property
+    def _connected(self) -> bool:
+        """There is a nursery, ready or not, that takes orders."""
+        return self._control.fileno() >= 0
+
+    def _await_answer(self, turns: int) -> None:
+        """Give up on the nursery when so many turns have gone by in silence."""
+        if turns:
+            self._probe = self._loop.call_later(self._silence, self._await_answer, turns - 1)
+        else:
+            self._lose()
 
     def _flush(self) -> None:
         """Send what the socket takes; the rest follows when the nursery has read."""
         try:
             while self._outbox:
-                packet = self._outbox[0]
-                socket.send_fds(self._control, [packet.payload], packet.descriptors)
-                packet.close()
-                self._outbox.popleft()
+                self._send(self._outbox[0])
+                self._outbox.popleft().close()
         except BlockingIOError:
             self._loop.add_writer(self._control, self._flush)
             return
         except ConnectionError:
             pass  # its death shows at the next read
         self._loop.remove_writer(self._control)
+
+    def _send(self, packet: _Packet) -> None:
+        try:
+            socket.send_fds(self._control, [packet.payload], packet.descriptors)
+        except (BlockingIOError, ConnectionError):
+            raise
+        except OSError as error:  # the kernel has no memory, or too many descriptors are on their way
+            child = self._awaited.pop(packet.key, None) if packet.key else None
+            if child is not None:
+                self._loop.call_soon(child.spawn_failed, f"{type(error).__name__}: {error}")
+            self._stop_waiting()  # it may have been the probe; the next order brings another one
 
     def _read(self) -> None:
         """Take in one report."""
@@ -174,8 +236,12 @@ class Nursery:
         if packet:
             self._heard(wire.decode_from_nursery(packet))
         else:
-            self._disconnect()
-            self._revival = self._loop.create_task(self._revive())
+            self._lose()
+
+    def _lose(self) -> None:
+        """The nursery is dead, or as good as dead."""
+        self._disconnect()
+        self._revival = self._loop.create_task(self._revive())
 
     def _heard(self, event: wire.FromNursery) -> None:
         if isinstance(event, Exited):
@@ -184,6 +250,10 @@ class Nursery:
                 process.exited(None if status is None else Exit(status, event.max_rss, event.after))
         elif isinstance(event, Ready):
             self.ready = event
+            self._demand_answer()
+        elif isinstance(event, Alive):
+            self._stop_waiting()
+            self._demand_answer()
         elif child := self._awaited.pop((event.slot, event.generation, event.rank), None):
             if isinstance(event, Spawned):
                 self._alive[event.pid] = child
@@ -191,7 +261,13 @@ class Nursery:
             else:
                 child.spawn_failed(event.reason)
 
+    def _stop_waiting(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+
     def _disconnect(self) -> None:
+        self._stop_waiting()
         self._loop.remove_reader(self._control)
         self._loop.remove_writer(self._control)
         self._control.close()

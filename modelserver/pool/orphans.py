@@ -9,8 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from modelserver.process_group import GRACE, end_groups, is_caretaker, kill_groups
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PATIENCE = 5.0  # seconds for killed processes to vanish; one that hangs in a driver may take longer
@@ -31,30 +34,61 @@ def adopt_orphans() -> None:
 
 
 def bury(nursery: subprocess.Popen[bytes], workers: Collection[int]) -> dict[int, Exit]:
-    """Kill and reap a nursery with its workers, and what these have left in their sessions; blocks.
+    """Kill and reap a nursery with its workers, and what these have left in their sessions; blocks, but not for ever.
 
     Returns how each of `workers` ended, as far as it could be reaped.
     """
     nursery.kill()
-    nursery.wait()  # its children are ours only when this returns
+    try:
+        nursery.wait(_PATIENCE)  # its children are ours only when this returns
+    except subprocess.TimeoutExpired:
+        end_workers(nursery.pid, workers)  # it hangs in the kernel, where no signal reaches it
+        return {}
     exits = {pid: status for pid in workers if (status := _kill_and_reap(pid)) is not None}
-    sessions = {nursery.pid, *workers}
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline and (left := [pid for pid in _children() if _session_of(pid) in sessions]):
-        for pid in left:
-            _kill_and_reap(pid)
+    _end_sessions({nursery.pid, *workers})
     return exits
+
+
+def end_workers(parent: int, pids: Collection[int]) -> None:
+    """SIGKILL those of these process groups that have a leader, and this parent has not reaped it; blocks a while."""
+    groups = [pid for pid in pids if _parent_of(pid) == parent]  # these numbers cannot be anybody else's
+    for pid in groups:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)  # forked just now, it may have no group of its own yet
+    end_groups(groups)
+
+
+def status_of_dead(pid: int) -> int | None:
+    """Wait status of a process that has ended and is not reaped yet; None if there is none, or no telling."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[49]) if fields[0] in "ZX" else None
+    except (OSError, IndexError):
+        return None
+
+
+def _end_sessions(sessions: Collection[int]) -> None:
+    """Kill and reap those of our children that belong to these sessions; caretakers come last."""
+    began = now = time.monotonic()
+    while now < began + _PATIENCE and (left := [pid for pid in _children() if _session_of(pid) in sessions]):
+        graceful = now < began + GRACE
+        doomed = [pid for pid in left if not (graceful and is_caretaker(pid))]
+        for pid in doomed:
+            _kill_and_reap(pid)
+        if not doomed:
+            time.sleep(0.005)
+        now = time.monotonic()
 
 
 def _kill_and_reap(pid: int) -> Exit | None:
     """None if the process is not our child, or does not end in time."""
     if pid not in _children():
         return None  # the nursery has reaped it, and the number may be anybody's by now
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+    with suppress(ProcessLookupError, PermissionError):
+        caretakers = kill_groups([pid])
+        for watch in caretakers:
+            os.close(watch)  # `_end_sessions` sees to them
+        os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         try:
@@ -72,6 +106,13 @@ def _children() -> list[int]:
         return [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
     except OSError:
         return []
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return -1
 
 
 def _session_of(pid: int) -> int:

@@ -17,13 +17,14 @@ from modelserver.pool.certificate import Remains, certify
 from modelserver.pool.contract import Owner
 from modelserver.pool.link import Link, Peer
 from modelserver.pool.nursery import Nursery
-from modelserver.pool.orphans import Exit
+from modelserver.pool.orphans import Exit, status_of_dead
 from modelserver.pool.output import Output
 from modelserver.wire.control import Spawn
 from modelserver.wire.frames import (
     Batch,
     Cancel,
     Chunk,
+    Fatal,
     FromWorker,
     Hello,
     Load,
@@ -42,6 +43,7 @@ class Patience:
 
     connect: float = 120.0  # from the order until the process has connected
     exit: float = 1.0  # for the exit of a process that has ended its connection
+    kill: float = 5.0  # for the nursery's report of the end of a process that was killed, or has ended by itself
     pipes: float = 0.5  # for the ends of connection and pipes of a dead process: descendants may hold them
 
 
@@ -59,6 +61,7 @@ class Worker:
         self._nursery = nursery
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None  # of what is waited for at the moment
+        self._report: asyncio.TimerHandle | None = None  # of the end is awaited
         self._outputs: list[Output] = []
         self._link: Link | None = None
         self._linked = False  # the connection has been made and has not ended
@@ -75,7 +78,7 @@ class Worker:
 
     def seat(self, rank: int) -> Peer | None:
         """Who gets the connection of a rank; None if that one has connected, or is unknown."""
-        return self if rank == 0 and not self.connected else None
+        return self if rank == 0 and not self.connected and not self.over.done() else None
 
     def begin(self, order: Spawn) -> None:
         """Order the process; the outcome comes to the owner."""
@@ -109,6 +112,7 @@ class Worker:
         self._remains.reason = self._remains.reason or reason
         if self._pid:
             self._nursery.kill(self._pid)
+            self._await_report()
 
     def memory(self) -> int:
         """Resident memory in bytes, 0 if there is no process to ask."""
@@ -129,7 +133,7 @@ class Worker:
             output.start(self._loop)
         self._owner.spawned(pid, command, why)
         if self._remains.killed:
-            self._nursery.kill(pid)
+            self.kill()
         if self._hello is not None:
             self._owner.connected(self._hello)
 
@@ -139,11 +143,15 @@ class Worker:
         self._finish()
 
     def exited(self, end: Exit | None, *, orphaned: bool = False) -> None:
-        """The process is dead and reaped."""
+        """The process is dead and reaped; or it will not end, and is given up."""
+        if self._exited:
+            return
         self._exited = True
+        if self._report is not None:
+            self._report.cancel()
         self._remains.orphaned = orphaned
         if end is not None:
-            self._remains.status, self._remains.max_rss = end.status, end.max_rss
+            self._remains.status, self._remains.max_rss = end.status, end.max_rss or None
         self._wait(self._patience.pipes, self._finish)
         self._check()
 
@@ -169,6 +177,8 @@ class Worker:
             self._owner.received(frame)
         elif isinstance(frame, Metrics):
             self._owner.reported(frame.metrics)
+        elif isinstance(frame, Fatal):
+            self._remains.failure = frame.failure
         else:
             self.kill(Certificate(Cause.PROTOCOL, "a second Hello"))
 
@@ -205,7 +215,23 @@ class Worker:
             self._finish()  # the nursery itself hangs
 
     def _does_not_exit(self) -> None:
-        self.kill(Certificate(Cause.EXIT, "closed its connection, but did not exit"))
+        if status_of_dead(self._pid) is None:
+            self.kill(Certificate(Cause.EXIT, "closed its connection, but did not exit"))
+        else:
+            self._await_report()  # the nursery is slow
+
+    def _await_report(self) -> None:
+        if self._report is None and not self._exited:
+            self._report = self._loop.call_later(self._patience.kill, self._end_without_nursery)
+
+    def _end_without_nursery(self) -> None:
+        """The nursery hangs, or the process does: kill it from here, and wait no longer."""
+        self._nursery.kill_without_it(self._pid)
+        self._report = self._loop.call_later(self._patience.exit, self._give_up)
+
+    def _give_up(self) -> None:
+        status = status_of_dead(self._pid)
+        self.exited(None if status is None else Exit(status, 0))
 
     def _check(self) -> None:
         if self._exited and not self._linked and not any(output.open for output in self._outputs):

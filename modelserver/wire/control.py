@@ -29,10 +29,9 @@ class Spawn(msgspec.Struct, array_like=True, tag=1):
 
 
 class Kill(msgspec.Struct, array_like=True, tag=2):
-    """Send a signal to a worker's whole process group."""
+    """SIGKILL a worker's process group; its caretakers get a little time."""
 
     pid: int
-    signal: int
 
 
 class Adopt(msgspec.Struct, array_like=True, tag=4):
@@ -44,6 +43,10 @@ class Adopt(msgspec.Struct, array_like=True, tag=4):
 
 class Dismiss(msgspec.Struct, array_like=True, tag=3):
     """The control socket is about to end on purpose: the frontend lives on, and cleans up after itself."""
+
+
+class Probe(msgspec.Struct, array_like=True, tag=5):
+    """Say that the orders before this one have been taken."""
 
 
 class Ready(msgspec.Struct, array_like=True, tag=16):
@@ -86,8 +89,12 @@ class Exited(msgspec.Struct, array_like=True, tag=19):
     after: int = 0
 
 
-ToNursery = Spawn | Kill | Adopt | Dismiss
-FromNursery = Ready | Spawned | SpawnFailed | Exited
+class Alive(msgspec.Struct, array_like=True, tag=20):
+    """Answer to a `Probe`."""
+
+
+ToNursery = Spawn | Kill | Adopt | Dismiss | Probe
+FromNursery = Ready | Spawned | SpawnFailed | Exited | Alive
 
 PACKET_LIMIT = 1 << 18  # bytes; more than any environment a kernel accepts in one packet
 

@@ -145,8 +145,14 @@ class Metrics(msgspec.Struct, array_like=True, tag=20):
     metrics: list[Metric]
 
 
+class Fatal(msgspec.Struct, array_like=True, tag=21):
+    """What ends the worker while it serves or loads; its process ends behind this."""
+
+    failure: Failure
+
+
 ToWorker = Load | Batch | Cancel | Stop
-FromWorker = Hello | Loaded | Replies | Chunk | Metrics
+FromWorker = Hello | Loaded | Replies | Chunk | Metrics | Fatal
 
 _encode_payload = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+import ts.entry_point
 import ts.model_import
 from modelserver.wire.frames import Failure
 from ts.utils.util import PredictionException
@@ -20,10 +21,20 @@ HANDLER_CONTRACT: Final = "handler contract broken"
 INITIALIZE: Final = "exception in initialize"
 OUT_OF_MEMORY: Final = "out of memory"
 CUDA_OUT_OF_MEMORY: Final = "CUDA out of memory"
+REPLY_TOO_LARGE: Final = "reply too large"
+EXIT: Final = "process exited"
 IN_HANDLER: Final = ""  # the handler failed on a batch; the worker lives on
 
 # Files whose frames stand above the user's code and say nothing about it.
-_OURS = (str(Path(__file__).parent), str(ts.model_import.__file__), "<frozen importlib", str(importlib.__file__))
+_OURS = (
+    str(Path(__file__).parent),
+    str(ts.entry_point.__file__),
+    str(ts.model_import.__file__),
+    "<frozen importlib",
+    str(importlib.__file__),
+)
+
+_NO_SIZE: Final = 1 << 31
 
 # Characters; exceptions may quote whole request bodies.
 _DETAIL_LIMIT, _TRACEBACK_LIMIT = 1000, 1 << 16
@@ -51,10 +62,11 @@ class Refusal(NamedTuple):
 class ResultRejected(Exception):
     """A result of the handler that cannot become replies; the text is the line for the model log."""
 
-    def __init__(self, code: int, message: str, log: str) -> None:
+    def __init__(self, code: int, message: str, log: str, failure: Failure) -> None:
         super().__init__(log)
         self.code = code
         self.message = message
+        self.failure = failure
 
 
 def text_of(value: object) -> str:
@@ -96,12 +108,12 @@ def judge(error: Exception) -> Refusal:
 
 
 def _status(code: object) -> int | None:
-    """An HTTP status: 500 for a number that is none, None for what is no number."""
+    """A number, be it no HTTP status, which the frontend makes one of; 500 for one of no size, None for no number."""
     try:
         number = int(code)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if 100 <= number <= 599 else 500
+    return number if abs(number) < _NO_SIZE else 500
 
 
 def _without_head(trace: TracebackType | None) -> TracebackType | None:

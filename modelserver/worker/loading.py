@@ -11,10 +11,10 @@ from modelserver.wire.frames import Load
 from modelserver.worker import failures
 from modelserver.worker.batch_context import BatchContext
 from modelserver.worker.failures import LoadFailed, failure_of, text_of
-from modelserver.worker.handler import Handle, HandlerBroken, HandlerMissing, find_envelope, find_handler
 from modelserver.worker.model_files import BadArchive, read_manifest, read_metrics, read_model_config
 from modelserver.worker.updates import Updates
 from ts.channel import Channel
+from ts.entry_point import Handle, HandlerBroken, HandlerMissing, find_envelope, find_handler
 from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.version import __version__
 

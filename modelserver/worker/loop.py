@@ -11,10 +11,7 @@ from typing import Protocol
 from modelserver.wire.frames import (
     Batch,
     Cancel,
-    Chunk,
-    Hello,
-    Loaded,
-    Metrics,
+    FromWorker,
     Replies,
     Stop,
     ToWorker,
@@ -50,7 +47,7 @@ class Channel:
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
 
-    def send(self, frame: Hello | Loaded | Replies | Chunk | Metrics) -> None:
+    def send(self, frame: FromWorker) -> None:
         """Send one frame. Raises ConnectionError once the frontend is gone."""
         data = encode(frame)
         with self._sending:

@@ -8,12 +8,15 @@ import platform
 import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 from setproctitle import getproctitle
 
 from modelserver.wire.control import Spawn
-from modelserver.wire.frames import Hello, Load, Loaded
+from modelserver.wire.frames import Fatal, Hello, Load, Loaded
+from modelserver.worker.failures import EXIT, failure_of
 from modelserver.worker.loop import Channel, ProtocolError, serve
 from modelserver.worker.process import (
     ORDER_VARIABLE,
@@ -40,22 +43,38 @@ def main() -> int:
 
 
 def run(order: Spawn) -> int:
-    """Serve one model over one connection; returns the exit status."""
+    """Serve one model over one connection; returns the exit status. A SystemExit of the handler passes."""
     print(f"[PID]{os.getpid()}")
     print("Torch worker started.")
     print(f"Python runtime: {platform.python_version()}")
     try:
         channel = _connect(order)
-        service = _load(order, channel)
-        if service is None:
-            return 1
-        serve(channel, service)
+        with _last_words(channel):
+            service = _load(order, channel)
+            if service is None:
+                return 1
+            serve(channel, service)
     except ConnectionError:
         print("Frontend disconnected.")
-    except Exception:
+    except SystemExit:
+        raise
+    except BaseException:
         _print_death(traceback.format_exc())
         return 1
     return 0
+
+
+@contextmanager
+def _last_words(channel: Channel) -> Iterator[None]:
+    """Tell the frontend what ends this process."""
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except BaseException as error:
+        with suppress(OSError):
+            channel.send(Fatal(failure_of(EXIT, error)))
+        raise
 
 
 def _connect(order: Spawn) -> Channel:

@@ -15,18 +15,21 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from setproctitle import setproctitle
 
+from modelserver.process_group import GRACE, dismiss, is_caretaker, kill_groups
 from modelserver.scratch import remove_dead
 from modelserver.wire import control as wire
-from modelserver.wire.control import Adopt, Dismiss, Exited, Kill, Ready, Spawn, Spawned, SpawnFailed
+from modelserver.wire.control import Adopt, Alive, Dismiss, Exited, Kill, Probe, Ready, Spawn, Spawned, SpawnFailed
 from modelserver.worker import kernel
 from modelserver.worker.fork_or_exec import why_exec
 from modelserver.worker.process import (
@@ -46,6 +49,8 @@ ENTRY = str(Path(__file__).with_name("__main__.py"))
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _FRONTEND_DEATH = 5.0  # seconds for a frontend that is being killed to let go of its files, after its control socket
+
+_LAST_PATIENCE = 5.0  # seconds for all processes to vanish; one that hangs in a driver may take longer
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # of terminals and service managers
 
@@ -141,6 +146,7 @@ class Nursery:
         # Those of them that launch others -> why they were killed: None: not yet, 0: by order, else for that rank.
         self._launchers: dict[int, int | None] = {}
         self._ranks: dict[int, Rank] = {}  # by pid
+        self._caretakers: deque[tuple[float, list[int]]] = deque()  # spared until that time, by their descriptors
         self._outbox: deque[bytes] = deque()
         self._alarm, self._alarmed = socket.socketpair()  # a byte arrives with every signal
         self._poll = select.poll()
@@ -156,7 +162,8 @@ class Nursery:
         self._report(Ready(os.getpid(), platform.python_version(), str(torch.__version__) if torch else ""))
         while True:
             self._flush()
-            self._end_with_ranks({descriptor for descriptor, _ in self._poll.poll()})
+            self._end_with_ranks({descriptor for descriptor, _ in self._poll.poll(self._pause())})
+            self._dismiss_caretakers()
             self._reap()
             try:
                 birth = self._obey()
@@ -191,6 +198,9 @@ class Nursery:
             return None
         if isinstance(order, Adopt):
             self._adopt(order)
+            return None
+        if isinstance(order, Probe):
+            self._report(Alive())
             return None
         if isinstance(order, Dismiss):
             self.dismissed = True
@@ -254,6 +264,9 @@ class Nursery:
         for rank in self._ranks.values():
             if rank.watch is not None:
                 os.close(rank.watch)
+        for _, watches in self._caretakers:
+            for watch in watches:
+                os.close(watch)
 
     def _kill(self, order: Kill) -> None:
         if order.pid not in self._workers:
@@ -262,12 +275,9 @@ class Nursery:
         if order.pid in self._launchers:
             launched = kernel.children(order.pid)
             self._launchers[order.pid] = self._launchers[order.pid] or 0  # not the rank that will end first
-        try:
-            os.killpg(order.pid, order.signal)
-        except ProcessLookupError:
-            os.kill(order.pid, order.signal)  # forked just now, no group of its own yet
-        for pid in launched:  # ranks lead groups of their own; those that have not connected yet outlive the launcher
-            _kill_group(pid)
+        # Ranks lead groups of their own; those that have not connected yet outlive the launcher.
+        self._kill_groups([order.pid, *launched])
+        _kill(order.pid)  # forked just now, it may have no group of its own yet
 
     def _adopt(self, order: Adopt) -> None:
         """Watch a rank: its launcher would be slow to notice its end, might replace it, and keeps its exit status."""
@@ -294,13 +304,14 @@ class Nursery:
         # One that was killed takes its ranks with it, and may end after them: its threads end one by one.
         if self._launchers.get(launcher, 0) is None and not kernel.ends(launcher):
             self._launchers[launcher] = rank
-            _kill_group(launcher)
+            self._kill_groups([launcher])
 
     def _give_up_ranks(self, launcher: int) -> None:
         """The launcher is gone: its ranks are the nursery's children now, or it has reaped them."""
         ours = kernel.children()
         for pid in [pid for pid, rank in self._ranks.items() if rank.launcher == launcher and pid not in ours]:
-            _kill_group(pid)  # what the rank has left: as long as there is anything, its number is nobody else's
+            # What the rank has left: as long as there is anything, its number is nobody else's.
+            self._kill_groups([pid])
             self._forget_rank(pid)
             self._report(Exited(pid, None, 0))
 
@@ -315,19 +326,20 @@ class Nursery:
 
     def _reap(self) -> None:
         """Report every worker that has ended; what is left of its process group goes with it."""
-        try:
-            while self._alarmed.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
+        self._hear_alarm()
         while (pid := _ended_child()) is not None:
             known = pid in self._workers or pid in self._ranks
             if known:
-                _kill_group(pid)  # before it is reaped, while the pid cannot be anybody else's
+                self._kill_groups([pid])  # before it is reaped, while the pid cannot be anybody else's
             _, status, usage = os.wait4(pid, 0)
             if known:
                 unit = 1 if sys.platform == "darwin" else 1024
                 self._bury(pid, status, usage.ru_maxrss * unit)
+
+    def _hear_alarm(self) -> None:
+        with suppress(BlockingIOError):
+            while self._alarmed.recv(4096):
+                pass
 
     def _bury(self, pid: int, status: int, max_rss: int) -> None:
         """Report a process that is no more, with the ranks that went with it unnoticed."""
@@ -338,14 +350,44 @@ class Nursery:
         if launcher:
             self._give_up_ranks(pid)
 
+    def _kill_groups(self, groups: Collection[int]) -> None:
+        if caretakers := kill_groups(groups):
+            self._caretakers.append((time.monotonic() + GRACE, caretakers))
+
+    def _pause(self) -> float | None:
+        """Milliseconds until the time of a caretaker is over; None without one."""
+        return max(0.0, self._caretakers[0][0] - time.monotonic()) * 1000 if self._caretakers else None
+
+    def _dismiss_caretakers(self) -> None:
+        """Kill those whose time is over."""
+        while self._caretakers and self._caretakers[0][0] <= time.monotonic():
+            dismiss(self._caretakers.popleft()[1])
+
     def _end_everything(self) -> None:
-        """Kill all workers, and whatever they have started or left behind."""
-        while living := {*self._workers, *kernel.children()}:
-            for pid in living:
-                _kill_group(pid)
-                os.kill(pid, signal.SIGKILL)
-            pid, _ = os.wait()
-            self._workers.discard(pid)
+        """Kill all workers, and whatever they have started or left behind; caretakers come last."""
+        now = time.monotonic()
+        over, grace_over = now + _LAST_PATIENCE, now + GRACE
+        killed: set[int] = set()
+        while (living := {*self._workers, *kernel.children()}) and (now := time.monotonic()) < over:
+            doomed = [pid for pid in living - killed if now >= grace_over or not is_caretaker(pid)]
+            if doomed:
+                self._kill_groups(doomed)
+            for pid in doomed:
+                _kill(pid)
+            killed.update(doomed)
+            reaped = self._reap_within((over if now >= grace_over else grace_over) - now)
+            killed -= reaped
+            self._workers -= reaped
+
+    def _reap_within(self, seconds: float) -> set[int]:
+        """Pids of the children that have ended, once one has or the time is over."""
+        if not (reaped := set(_reap_ended())):
+            alarm = select.poll()
+            alarm.register(self._alarmed, select.POLLIN)
+            alarm.poll(seconds * 1000)
+            self._hear_alarm()
+            reaped = set(_reap_ended())
+        return reaped
 
     def _fail(self, order: Spawn, reason: str) -> None:
         self._report(SpawnFailed(order.slot, order.generation, order.rank, reason))
@@ -373,8 +415,12 @@ def _ended_child() -> int | None:
     return ended.si_pid if ended else None
 
 
-def _kill_group(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
+def _reap_ended() -> Iterator[int]:
+    while (pid := _ended_child()) is not None:
+        os.waitpid(pid, 0)
+        yield pid
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)

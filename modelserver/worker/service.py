@@ -9,13 +9,14 @@ from uuid import uuid4
 
 from modelserver.wire.frames import Batch, Dimensions, Failure, Load, Metric, Replies, Reply
 from modelserver.worker.batch_context import BatchContext
-from modelserver.worker.failures import IN_HANDLER, LoadFailed, Refusal, ResultRejected, failure_of, judge, traceback_of
-from modelserver.worker.handler import Handle
+from modelserver.worker.failures import HANDLER_CONTRACT, LoadFailed, Refusal, ResultRejected, failure_of, judge
 from modelserver.worker.loading import load_handler, make_context, make_metrics
+from modelserver.worker.place import place_of
 from modelserver.worker.replies import check_result, encode_replies
 from modelserver.worker.rows import decoded_row, raw_row
 from modelserver.worker.updates import Updates
 from ts.channel import Channel
+from ts.entry_point import Handle
 from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.service import PREDICTION_METRIC
 
@@ -83,7 +84,10 @@ class Service:
 
     def _refuse(self, batch: Batch, error: Exception, elapsed: int) -> Replies:
         """The same answer for every request of the batch, and the reason in the model log."""
-        refusal, failure = _rejected(error) if isinstance(error, ResultRejected) else _raised(error)
+        if isinstance(error, ResultRejected):
+            refusal, failure = _rejected(error, self._handle)
+        else:
+            refusal, failure = _raised(error)
         updates = self._updates.release()
         if refusal.code == 200:  # a PredictionException may say so
             replies = [Reply(index, b"error") for index in range(len(batch.requests))]
@@ -91,12 +95,13 @@ class Service:
         return Replies(batch.id, refusal.code, refusal.message, [], updates, elapsed, failure)
 
 
-def _rejected(error: ResultRejected) -> tuple[Refusal, Failure]:
-    """The handler returned, but not what can be sent."""
-    log, reason = str(error), error.__cause__
-    logger.error(log, exc_info=reason)
-    failure = Failure(IN_HANDLER, log, traceback_of(reason) if reason else "")
-    return Refusal(error.code, error.message, log), failure
+def _rejected(error: ResultRejected, handle: Handle) -> tuple[Refusal, Failure]:
+    """The handler returned, but not what can be sent; the log says where its code is, which no client needs to know."""
+    log = str(error)
+    logger.error(log, exc_info=error.__cause__)
+    if error.failure.cause == HANDLER_CONTRACT:
+        logger.error("%s\n%s", error.failure.detail, place_of(handle))
+    return Refusal(error.code, error.message, log), error.failure
 
 
 def _raised(error: Exception) -> tuple[Refusal, Failure]:

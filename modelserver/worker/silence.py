@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
-from modelserver.wire.frames import Batch, Chunk, Hello, Loaded, Metrics, Replies, ToWorker
+from modelserver.wire.frames import Batch, Chunk, FromWorker, Metrics, Replies, ToWorker
 from modelserver.worker.loop import Channel
 
 
@@ -16,7 +16,7 @@ class SilentChannel(Channel):
         super().__init__(connection)
         self._rank = rank
 
-    def send(self, frame: Hello | Loaded | Replies | Chunk | Metrics) -> None:
+    def send(self, frame: FromWorker) -> None:
         """Send one frame unless it answers a batch. Raises ConnectionError once the frontend is gone."""
         if isinstance(frame, Replies):
             print(f"skip sending response at rank {self._rank}")

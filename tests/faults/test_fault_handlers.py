@@ -142,7 +142,7 @@ DEATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "abort": ("os.abort()", {"reason": "killed by a signal", "signal": "SIGABRT"}),
     "bus error": ("signal.raise_signal(signal.SIGBUS)", {"reason": "killed by a signal", "signal": "SIGBUS"}),
     "alarm": ("signal.alarm(1); time.sleep(600)", {"reason": "killed by a signal", "signal": "SIGALRM"}),
-    "keyboard interrupt": ("raise KeyboardInterrupt", {"reason": "killed by a signal", "signal": "SIGINT"}),
+    "keyboard interrupt": ("raise KeyboardInterrupt", {"reason": "process exited", "exitCode": 1}),
     "generator exit": ("raise GeneratorExit", {"reason": "process exited", "exitCode": 1}),
     "system exit": ("raise SystemExit(5)", {"reason": "process exited", "exitCode": 5}),
     "exit": ("sys.exit()", {"reason": "process exited", "exitCode": 0}),
@@ -165,6 +165,14 @@ def test_the_end_of_the_process(victim: Victim, name: str) -> None:
     assert fall.answer.status_code == 500
     assert fall.cause | cause == fall.cause
     assert fall.cause["detail"]
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit", "SystemExit"])
+def test_exceptions_that_nobody_catches_are_the_detail(victim: Victim, error: str) -> None:
+    cause = victim.strike(f"raise {error}('by hand')").cause
+    assert (cause["reason"], cause["detail"], cause["exitCode"]) == ("process exited", f"{error}: by hand", 1)
+    assert "handler.py" in cause["traceback"][1]
+    assert cause["traceback"][-1] == f"{error}: by hand"
 
 
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "GeneratorExit"])
@@ -301,7 +309,7 @@ def test_a_model_directory_that_a_handler_deletes(server: ServerProcess, clients
 FAILED_LOADS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "exit": ("sys.exit(6)", 500, {"reason": "process exited", "exitCode": 6}),
     "immediate-exit": ("os._exit(0)", 500, {"reason": "process exited", "exitCode": 0}),
-    "interrupt": ("raise KeyboardInterrupt", 500, {"reason": "killed by a signal", "signal": "SIGINT"}),
+    "interrupt": ("raise KeyboardInterrupt", 500, {"reason": "process exited", "detail": "KeyboardInterrupt: "}),
     "generator-exit": ("raise GeneratorExit('x')", 500, {"reason": INITIALIZE, "detail": "GeneratorExit: x"}),
     "segmentation-fault": ("ctypes.string_at(0)", 500, {"reason": "killed by a signal", "signal": "SIGSEGV"}),
     "stack-overflow": (STACK, 500, {"reason": "killed by a signal", "signal": "SIGSEGV"}),

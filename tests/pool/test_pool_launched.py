@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pool_stage import DEADLINE, Model, children, environment, eventually, exists, pool_of, run
+from pool_stage import DEADLINE, ECHO, Model, children, environment, eventually, exists, pool_of, run
 
 from modelserver.errors import Cause
 from modelserver.pool.nursery import Nursery
+from modelserver.pool.orphans import Exit
 from modelserver.pool.pool import Pool
 from modelserver.pool.worker import Patience, Worker
 from modelserver.wire.frames import Loaded, Replies, Stop
@@ -61,7 +62,8 @@ def close_sockets():
 class Stage:
     """A nursery that knows the launcher, a pool, and one model."""
 
-    def __init__(self, pool: Pool, directory: Path) -> None:
+    def __init__(self, nursery: Nursery, pool: Pool, directory: Path) -> None:
+        self.nursery = nursery
         self.pool = pool
         self.model = Model(pool, directory / "m", RANKED)
         self.owner = self.model.owner
@@ -90,7 +92,7 @@ def play(path: Path, scene: Any, patience: Patience | None = None) -> None:
 
     async def main(nursery: Nursery) -> None:
         async with pool_of(nursery, path, patience=patience) as pool:
-            await scene(Stage(pool, path))
+            await scene(Stage(nursery, pool, path))
 
     run(main(Nursery.launch(environ)))
 
@@ -166,7 +168,7 @@ def test_a_rank_that_finishes_slowly_keeps_its_exit_status(tmp_path: Path) -> No
         worker = await stage.load()
         worker.send(stage.model.batch(b"rank == 1 and (__import__('atexit').register(time.sleep, 0.3), sys.exit(5))"))
         certificate = await stage.owner.death()
-        assert (certificate.exit_code, certificate.detail) == (5, "rank 1: process exited with status 5")
+        assert (certificate.exit_code, certificate.detail) == (5, "rank 1: SystemExit: 5")
 
     play(tmp_path, scene)
 
@@ -268,5 +270,30 @@ def test_ranks_that_have_not_connected_end_with_the_worker(tmp_path: Path) -> No
         worker.kill()
         await stage.owner.death()
         await gone(pids)
+
+    play(tmp_path, scene)
+
+
+class Witness:
+    """Watches a process."""
+
+    def __init__(self) -> None:
+        self.ends: asyncio.Queue[Exit | None] = asyncio.Queue()
+
+    def exited(self, end: Exit | None, *, orphaned: bool = False) -> None:
+        self.ends.put_nowait(end)
+
+
+def test_a_rank_cannot_take_the_place_of_another_worker(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        await stage.load()
+        other = Model(stage.pool, tmp_path / "other", ECHO)
+        worker = await other.load(slot=1)
+        witness = Witness()
+        stage.nursery.adopt(other.owner.pid, stage.owner.pid, witness)
+        assert await witness.ends.get() is None
+        worker.kill()
+        await other.owner.death()
+        assert stage.owner.certificate is None
 
     play(tmp_path, scene)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from modelserver.wire import control
-from modelserver.wire.control import Adopt, Exited, FromNursery, Kill, Ready, Spawn, Spawned, SpawnFailed
+from modelserver.wire.control import Adopt, Alive, Exited, FromNursery, Kill, Probe, Ready, Spawn, Spawned, SpawnFailed
 
 ENTRY = Path(__file__).parent.parent.parent / "modelserver" / "worker" / "__main__.py"
 DEADLINE = 30.0
@@ -182,13 +182,22 @@ def test_a_frontend_that_does_not_read_loses_nothing(tmp_path: Path) -> None:
 def test_only_its_own_workers_are_killed(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger, nursery(tmp_path) as one:
         assert isinstance(one.report(), Ready)
-        one.link.send(control.encode(Kill(stranger.pid, signal.SIGKILL)))
+        one.link.send(control.encode(Kill(stranger.pid)))
         one.order(1, tmp_path, executable=sleeper(tmp_path))
         worker = one.spawned()
         assert stranger.poll() is None
-        one.link.send(control.encode(Kill(worker.pid, signal.SIGTERM)))
-        assert one.exit_code() == -signal.SIGTERM
+        one.link.send(control.encode(Kill(worker.pid)))
+        assert one.exit_code() == -signal.SIGKILL
         stranger.kill()
+
+
+def test_a_probe_is_answered_behind_the_orders_before_it(tmp_path: Path) -> None:
+    with nursery(tmp_path) as one:
+        assert isinstance(one.report(), Ready)
+        one.order(1, tmp_path, executable=sleeper(tmp_path))
+        one.link.send(control.encode(Probe()))
+        assert one.spawned().slot == 1
+        assert one.report() == Alive()
 
 
 def test_the_end_of_the_control_socket_is_the_end_of_all_workers(tmp_path: Path) -> None:
@@ -269,7 +278,7 @@ def test_a_rank_that_ended_before_its_adoption_is_reported_too(tmp_path: Path) -
 def test_a_launcher_is_killed_with_everything_it_has_launched(tmp_path: Path) -> None:
     with nursery(tmp_path) as one:
         launcher, rank = launch(one, tmp_path, "stay")
-        one.link.send(control.encode(Kill(launcher, signal.SIGKILL)))
+        one.link.send(control.encode(Kill(launcher)))
         ended = one.exited()
         assert (ended.pid, ended.after) == (launcher, 0)
         while Path(f"/proc/{rank}").exists():

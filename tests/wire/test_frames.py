@@ -12,6 +12,7 @@ from modelserver.wire.frames import (
     Batch,
     Cancel,
     Failure,
+    Fatal,
     FrameTooLarge,
     FromWorkerReader,
     Hello,
@@ -38,6 +39,7 @@ TO_WORKER: list[frames.ToWorker] = [
 ]
 FROM_WORKER: list[frames.FromWorker] = [
     Hello(9000, 1, 0, 12, "token", "3.11.7"),
+    Fatal(Failure("process exited", "SystemExit: 5")),
     Loaded(500, "no", Failure("", "ValueError: x", "trace")),
     Replies(7, 200, "ok", [Reply(0, b"\x00" * 70000)], [Metric("a", "ms", 1.5, [("L", "m")], "GAUGE", "")]),
 ]

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 from workshop import KeepingChannel, batch, load_frame, request, write_model
 
-from modelserver.worker.handler import Class, find_handler
 from modelserver.worker.service import Service
+from ts.entry_point import Class, find_handler
 
 FUNCTION = """
 def handle(data, context):

@@ -24,7 +24,8 @@ class Archive:
     manifest: Manifest | None  # None if the archive has none
     config: dict[str, Any]  # the parsed model configuration; {} if there is none or it cannot be used
     config_error: str | None  # text of the ERROR line if it cannot be used
-    downloaded: Path | None  # the file in the model store, if this call fetched it
+    downloaded: Path | None  # the file in the model store, if the url means one from elsewhere
+    reused: bool = False  # that file was there already
     stored_as: str = ""  # its name in the model store, or its absolute path elsewhere
     python: str = ""  # the interpreter of a virtual environment made for the model
 
@@ -50,9 +51,15 @@ class Archive:
         self.location.remove()
 
     def remove_download(self) -> None:
-        """Delete the file that this call fetched into the model store, if any and if it can be deleted."""
+        """Delete the copy of the url in the model store, if there is one and if it can be deleted."""
         if self.downloaded is not None:
             remove_file(self.downloaded)
+
+    def discard(self) -> None:
+        """Undo the opening: also the file that it fetched goes, but none that was there before."""
+        self.remove()
+        if not self.reused:
+            self.remove_download()
 
 
 def remove_file(path: Path) -> None:

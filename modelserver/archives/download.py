@@ -1,102 +1,128 @@
-"""Copies archives from `http(s)://` and `file://` urls into the model store."""
+"""Copies archives from elsewhere into the model store."""
 
 from __future__ import annotations
 
-import http.client
-import shutil
+import os
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
+from modelserver.archives.limits import Limits
+from modelserver.archives.local_file import LocalFile
 from modelserver.archives.naming import remote_file_name
-from modelserver.errors import DownloadFailed, InternalError
+from modelserver.archives.object_store import KINDS, StoredObject
+from modelserver.archives.source import Source, TransferFailed, pieces
+from modelserver.archives.urls import AllowedUrls
+from modelserver.archives.web import WebFile
+from modelserver.errors import Cause, Certificate, DownloadFailed, InternalError
 from modelserver.scratch import UNRECORDED, Claims
 
-# Seconds without progress, in connecting and in each read.
-TIMEOUT: Final = 60.0
-
-_CHUNK: Final = 1 << 20  # bytes
+_STOPPED: Final = "the server stops"
 
 
 class Downloads:
-    """Fetches files into one directory; each file name is taken once, also by calls in several threads."""
+    """Fetches files into one directory; each file name is taken once, also by calls in several threads.
 
-    def __init__(self, directory: Path, timeout: float = TIMEOUT, claims: Claims = UNRECORDED) -> None:
+    `allowed` is asked about redirects only.
+    """
+
+    def __init__(
+        self, directory: Path, allowed: AllowedUrls, limits: Limits | None = None, claims: Claims = UNRECORDED
+    ) -> None:
         self.directory = directory
-        self.timeout = timeout
+        self._allowed = allowed
+        self._limits = limits or Limits()
         self._claims = claims
-        self._running: set[str] = set()
         self._lock = threading.Lock()
-        self._opener = _make_opener()
+        self._running: dict[str, Source] = {}  # by file name
+        self._origins: dict[str, str] = {}  # file name -> url, of all that was fetched or found
+        self._stopped = False
 
-    def fetch(self, url: str) -> Path:
-        """The complete copy, under the last component of the url's path.
+    def find(self, url: str) -> Path | None:
+        """The copy that an earlier server has fetched, unless this one has fetched another file of that name."""
+        try:
+            path = self.directory / remote_file_name(url)
+            found = path.is_file()
+        except (OSError, ValueError):
+            return None
+        with self._lock:
+            return path if found and self._origins.setdefault(path.name, url) == url else None
+
+    def fetch(self, url: str, *, signed: bool = False) -> Path:
+        """The complete copy, under the last component of the url's path; blocks. `signed`: as S3 with KMS demands.
 
         Raises InternalError if that file exists, DownloadFailed for everything else; a partial file is removed.
         """
         try:
             name = remote_file_name(url)
-            with self._claim(name):
-                return self._transfer(url, self.directory / name)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise _failed(url) from error
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise _failed(url) from error
+            source = self._source(url, signed=signed)
+            with self._taken(name, source):
+                path = self._transfer(source, self.directory / name)
+                self._origins[name] = url
+                return path
+        except (TransferFailed, ValueError) as error:
+            raise _failed(url, Cause.DOWNLOAD, str(error)) from error
+        except OSError as error:
+            detail = f"{error.strerror or error}: {error.filename or self.directory}"
+            raise _failed(url, Cause.STORAGE, detail) from error
+
+    def stop(self) -> None:
+        """Cut all that runs; nothing begins any more. For any thread, and it does not block."""
+        with self._lock:
+            self._stopped = True
+            for source in self._running.values():
+                source.cut(_STOPPED)
+
+    def _source(self, url: str, *, signed: bool) -> Source:
+        scheme = urlsplit(url).scheme
+        if scheme in ("http", "https"):
+            return WebFile(url, self._allowed, self._limits.patience, signed=signed)
+        if scheme == "file":
+            return LocalFile(url)
+        if scheme in KINDS:
+            return StoredObject(url, self._limits.patience)
+        raise ValueError(f"there are no downloads from {scheme}://")
 
     @contextmanager
-    def _claim(self, name: str) -> Iterator[None]:
+    def _taken(self, name: str, source: Source) -> Iterator[None]:
         with self._lock:
+            if self._stopped:
+                raise TransferFailed(_STOPPED)
             if name in self._running or (self.directory / name).exists():
-                raise InternalError(f"Model file already exists {name}")
-            self._running.add(name)
+                raise _exists(name)
+            self._running[name] = source
         try:
             yield
         finally:
             with self._lock:
-                self._running.discard(name)
+                del self._running[name]
 
-    def _transfer(self, url: str, target: Path) -> Path:
+    def _transfer(self, source: Source, target: Path) -> Path:
         claim = self._claims.claim(self.directory)
         partial = target.with_name(f".{claim}.part")
         try:
-            self._save(url, partial)
+            self._save(source, partial, plain=target.name.endswith(".mar"))
+            if target.exists():  # by now: somebody else uses this store, too
+                raise _exists(target.name)
             return partial.rename(target)
         finally:
             partial.unlink(missing_ok=True)
             self._claims.release(claim)
 
-    def _save(self, url: str, target: Path) -> None:
-        with self._opener.open(url, timeout=self.timeout) as response:
-            with target.open("xb") as file:
-                shutil.copyfileobj(response, file, _CHUNK)
-                size = file.tell()
-            # http.client ends a body that was cut short like a complete one.
-            expected = response.headers["Content-Length"]
-            if expected is not None and size != int(expected):
-                raise OSError(f"got {size} of {expected} bytes")
+    def _save(self, source: Source, target: Path, *, plain: bool) -> None:
+        with closing(pieces(source, plain=plain, limits=self._limits)) as content, target.open("xb") as file:
+            for piece in content:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())  # or a machine that fails now might leave the name of a file without its content
 
 
-def _make_opener() -> urllib.request.OpenerDirector:
-    """The handlers of urllib without ftp and data, so that no redirect can lead there."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.FileHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def _exists(name: str) -> InternalError:
+    return InternalError(f"Model file already exists {name}")
 
 
-def _failed(url: str) -> DownloadFailed:
-    return DownloadFailed(f"Failed to download archive from: {url}")
+def _failed(url: str, cause: Cause, detail: str) -> DownloadFailed:
+    return DownloadFailed(f"Failed to download archive from: {url}", certificate=Certificate(cause, detail))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelserver.archives.manifest import FOLDER
-from modelserver.archives.unpack import UnsupportedFormat, unpack
+from modelserver.archives.unpack import OverLimit, UnsupportedFormat, unpack
 from modelserver.errors import Cause, Certificate, InternalError, InvalidModel, ServerError
 from modelserver.scratch import UNRECORDED, Claims
 
@@ -91,6 +91,8 @@ def _rendered(error: Exception, source: Path, url: str) -> ServerError:
         return kind(f"{message} ({error})")
     if isinstance(error, OSError):
         certificate = Certificate(Cause.STORAGE, f"{error.strerror or error}: {error.filename or source}")
+    elif isinstance(error, OverLimit):
+        certificate = Certificate(Cause.BAD_ARCHIVE, str(error))
     else:
         certificate = Certificate(Cause.BAD_ARCHIVE, f"{type(error).__name__}: {error}")
     return InternalError(message, certificate=certificate)

@@ -6,16 +6,19 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from modelserver.archives.archive import Archive, remove_file
 from modelserver.archives.download import Downloads
+from modelserver.archives.limits import Limits
 from modelserver.archives.manifest import Manifest, check_runtime, read_manifest
 from modelserver.archives.model_config import read_config
 from modelserver.archives.model_directory import ModelDirectory, extract, link
 from modelserver.archives.naming import check_model_name, is_remote, local_file_name
 from modelserver.archives.unpack import unpack, unpack_any
-from modelserver.errors import ConfigurationError, InvalidModel, ModelError, ModelNotFound
+from modelserver.archives.urls import AllowedUrls
+from modelserver.errors import InvalidModel, ModelError, ModelNotFound
 from modelserver.scratch import UNRECORDED, Claims
 
 _GUARDED = re.compile("(https?|file)://", re.IGNORECASE)
@@ -32,11 +35,26 @@ class _Wishes:
     default_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a url means: a file or directory to open."""
+
+    path: Path
+    remote: bool = False  # a copy of something from elsewhere
+    reused: bool = False  # that was there already
+
+    @property
+    def fetched(self) -> bool:
+        """This call has made it."""
+        return self.remote and not self.reused
+
+
 class ArchiveStore:
     """Opens archives by url. Safe to use from several threads at once.
 
     `temp_dir` gets a folder `models` with one directory per opened archive. `allowed_urls` are regular expressions: one
-    of them must match a remote url as a whole, whatever its case. `claims` hears of every file before it is made.
+    of them must match a remote url as a whole, whatever its case; also every url that a redirect leads to. `claims`
+    hears of every file before it is made.
     """
 
     def __init__(
@@ -45,12 +63,16 @@ class ArchiveStore:
         temp_dir: Path,
         allowed_urls: Sequence[str],
         claims: Claims = UNRECORDED,
+        limits: Limits | None = None,
     ) -> None:
         self.model_store = model_store
         self.models = temp_dir.absolute() / "models"
-        self._allowed = [_compile(pattern) for pattern in allowed_urls]
+        self._allowed = AllowedUrls(allowed_urls)
         self._claims = claims
-        self._downloads = None if model_store is None else Downloads(model_store, claims=claims)
+        self._limits = limits or Limits()
+        self._downloads = None
+        if model_store is not None:
+            self._downloads = Downloads(model_store, self._allowed, self._limits, claims)
 
     def open(
         self,
@@ -62,10 +84,13 @@ class ArchiveStore:
         default_handler: str | None = None,
         default_name: str | None = None,
         salvage: bool = False,
+        s3_sse_kms: bool = False,
+        reuse: bool = False,
     ) -> Archive:
         """Find, fetch, unpack and check a model; blocks. After an error nothing of it is left on disk.
 
-        `salvage`: a file in the store that is no archive counts as an empty one.
+        `salvage`: a file in the store that is no archive counts as an empty one. `s3_sse_kms`: the request of a
+        download is signed. `reuse`: what an earlier server has downloaded is not in the way, it is opened.
 
         Name, handler and runtime beat what the manifest says, the defaults yield to it; "" counts as not given.
         Raises BadRequest, ModelNotFound, DownloadFailed, InvalidModel, ModelError, InternalError.
@@ -81,27 +106,32 @@ class ArchiveStore:
         if wishes.runtime:
             check_runtime(wishes.runtime)
         with ExitStack() as undo:
-            downloaded, source = self._find(url)
-            if downloaded is not None:
-                undo.callback(remove_file, downloaded)
-            location = self._place(source, url, salvage=salvage)
+            found = self._find(url, signed=s3_sse_kms, reuse=reuse)
+            if found.fetched:
+                undo.callback(remove_file, found.path)
+            location = self._place(found.path, url, salvage=salvage)
             undo.callback(location.remove)
-            archive = replace(_describe(url, location, downloaded, wishes), stored_as=self._stored_as(source))
+            archive = replace(_describe(url, location, found, wishes), stored_as=self._stored_as(found.path))
             undo.pop_all()
         return archive
 
     def _place(self, source: Path, url: str, *, salvage: bool) -> ModelDirectory:
         if source.is_dir():
             return link(source, self.models, url, self._claims)
-        return extract(source, self.models, url, self._claims, unpack_any if salvage else unpack)
+        how = partial(unpack_any if salvage else unpack, limits=self._limits)
+        return extract(source, self.models, url, self._claims, how)
 
     def _stored_as(self, source: Path) -> str:
         assert self.model_store is not None
         stored = source.parent.resolve() == self.model_store.resolve()
         return source.name if stored else str(source.absolute())
 
-    def _find(self, url: str) -> tuple[Path | None, Path]:
-        """(file this call downloaded, file or directory to open)."""
+    def stop(self) -> None:
+        """End all downloads, allow no more. For any thread, and it does not block."""
+        if self._downloads is not None:
+            self._downloads.stop()
+
+    def _find(self, url: str, *, signed: bool, reuse: bool) -> _Found:
         if self.model_store is None or self._downloads is None:
             raise ModelNotFound("Model store has not been configured.")
         if not url:
@@ -109,19 +139,13 @@ class ArchiveStore:
         if ".." in url:
             raise ModelNotFound(f"Relative path is not allowed in url: {url}")
         # A pattern as wide as `.*` must not turn names in the store into downloads.
-        if is_remote(url) and any(pattern.fullmatch(url) for pattern in self._allowed):
-            downloaded = self._downloads.fetch(url)
-            return downloaded, downloaded
+        if is_remote(url) and self._allowed.admit(url):
+            if reuse and (earlier := self._downloads.find(url)) is not None:
+                return _Found(earlier, remote=True, reused=True)
+            return _Found(self._downloads.fetch(url, signed=signed), remote=True)
         if _GUARDED.match(url):
             raise ModelNotFound(f"Given URL {url} does not match any allowed URL(s)")
-        return None, _find_local(url, self.model_store)
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise ConfigurationError(f"allowed_urls: {pattern!r} is not a regular expression: {error}") from error
+        return _Found(_find_local(url, self.model_store))
 
 
 def _find_local(url: str, model_store: Path) -> Path:
@@ -141,7 +165,7 @@ def _find_local(url: str, model_store: Path) -> Path:
     raise not_found
 
 
-def _describe(url: str, location: ModelDirectory, downloaded: Path | None, wishes: _Wishes) -> Archive:
+def _describe(url: str, location: ModelDirectory, found: _Found, wishes: _Wishes) -> Archive:
     manifest = read_manifest(location.path)
     stated = manifest or Manifest()
     handler = wishes.handler or stated.handler or wishes.default_handler
@@ -158,7 +182,8 @@ def _describe(url: str, location: ModelDirectory, downloaded: Path | None, wishe
         manifest=manifest,
         config=config,
         config_error=config_error,
-        downloaded=downloaded,
+        downloaded=found.path if found.remote else None,
+        reused=found.reused,
     )
 
 

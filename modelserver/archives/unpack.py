@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, Self
 
+from modelserver.archives.limits import Limits
+
 _CHUNK: Final = 1 << 20  # bytes
 _ZIP_MAGIC: Final = b"PK"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -26,29 +28,34 @@ class UnsupportedFormat(Exception):
     """A file that is not of the format its name promises."""
 
 
-def unpack(source: Path, target: Path) -> None:
+class OverLimit(Exception):
+    """An archive that unpacks to more than is allowed."""
+
+
+def unpack(source: Path, target: Path, limits: Limits | None = None) -> None:
     """Unpack `source` into the existing empty directory `target`.
 
     A name that ends in `.mar` means zip, every other name a gzip-compressed tar whose first path component is dropped.
-    Modes, owners and times are not restored. Raises UnsafeMember, UnsupportedFormat, and whatever the readers of the
-    standard library raise on damaged files.
+    Modes, owners and times are not restored. Raises UnsafeMember, UnsupportedFormat, OverLimit, and whatever the
+    readers of the standard library raise on damaged files.
     """
+    allowance = _Allowance(limits or Limits())
     with source.open("rb") as file:
         magic = file.read(2)
     if source.name.endswith(".mar"):
         if magic != _ZIP_MAGIC and not zipfile.is_zipfile(source):
             raise UnsupportedFormat("it is not a zip archive")
-        _unpack_zip(source, target)
+        _unpack_zip(source, target, allowance)
     elif magic == _GZIP_MAGIC:
-        _unpack_tar(source, target)
+        _unpack_tar(source, target, allowance)
     else:
         raise UnsupportedFormat(_expected_tar(source, magic))
 
 
-def unpack_any(source: Path, target: Path) -> None:
+def unpack_any(source: Path, target: Path, limits: Limits | None = None) -> None:
     """As `unpack`; what is no archive leaves the target empty."""
     with suppress(UnsupportedFormat):
-        unpack(source, target)
+        unpack(source, target, limits)
 
 
 def member_path(target: Path, name: str) -> Path:
@@ -64,8 +71,32 @@ def member_path(target: Path, name: str) -> Path:
     return target.joinpath(*parts)
 
 
-def _unpack_zip(source: Path, target: Path) -> None:
+class _Allowance:
+    """What is left of the limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bytes = limits.size
+        self._members = limits.members
+
+    def count_member(self) -> None:
+        """Raises OverLimit."""
+        self._members -= 1
+        if self._members < 0:
+            raise OverLimit(f"it has more than {self._limits.members} members (max_archive_members)")
+
+    def count(self, unpacked: int) -> None:
+        """Raises OverLimit."""
+        self._bytes -= unpacked
+        if self._bytes < 0:
+            raise OverLimit(f"it unpacks to more than {self._limits.size} bytes (max_archive_size)")
+
+
+def _unpack_zip(source: Path, target: Path, allowance: _Allowance) -> None:
     with zipfile.ZipFile(source) as archive:
+        for member in archive.infolist():
+            allowance.count_member()
+            allowance.count(member.file_size)  # as stated: zipfile gives no byte more
         for member in archive.infolist():
             path = member_path(target, member.filename)
             if member.is_dir():
@@ -75,24 +106,26 @@ def _unpack_zip(source: Path, target: Path) -> None:
                     _write(path, content)
 
 
-def _unpack_tar(source: Path, target: Path) -> None:
+def _unpack_tar(source: Path, target: Path, allowance: _Allowance) -> None:
     with gzip.open(source) as stream:
         # A stream (`r|`) refuses to seek backwards, which crafted sparse members could use to unpack without end.
         with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, bufsize=_CHUNK) as archive:
             for member in archive:
-                _unpack_tar_member(archive, member, target)
+                allowance.count_member()
+                _unpack_tar_member(archive, member, target, allowance)
         # tarfile stops at the end marker; only reading on to the end checks length and checksum of the gzip file.
-        while stream.read(_CHUNK):
-            pass
+        while rest := stream.read(_CHUNK):
+            allowance.count(len(rest))
 
 
-def _unpack_tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _unpack_tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, allowance: _Allowance) -> None:
     path = member_path(target, _without_root(member))
     if member.isdir():
         path.mkdir(parents=True, exist_ok=True)
     elif member.issym() or member.islnk():
         _create(path).close()  # links become empty files
     elif content := archive.extractfile(member):  # None for devices and pipes: left out
+        allowance.count(member.size)
         with content:
             _write(path, content)
 

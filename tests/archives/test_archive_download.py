@@ -13,8 +13,12 @@ import pytest
 
 from model_archiver import ModelArchiver, ModelArchiverConfig
 from modelserver.archives.download import Downloads
+from modelserver.archives.limits import Limits
 from modelserver.archives.store import ArchiveStore
+from modelserver.archives.urls import AllowedUrls
 from modelserver.errors import DownloadFailed, InternalError, InvalidModel
+
+ANY = AllowedUrls([".*"])
 
 
 class Origin(ThreadingHTTPServer):
@@ -179,17 +183,17 @@ def test_a_download_that_cannot_be_removed_does_not_hide_anything(
 
 def test_a_missing_store_is_a_failed_download(tmp_path: Path, origin: Origin) -> None:
     with pytest.raises(DownloadFailed):
-        Downloads(tmp_path / "absent").fetch(f"{origin.url}/ok/m.mar")
+        Downloads(tmp_path / "absent", ANY).fetch(f"{origin.url}/ok/m.mar")
 
 
 def test_a_silent_server_is_given_up(tmp_path: Path, origin: Origin) -> None:
     with pytest.raises(DownloadFailed):
-        Downloads(tmp_path, timeout=0.05).fetch(f"{origin.url}/silent/m.mar")
+        Downloads(tmp_path, ANY, Limits(patience=0.05)).fetch(f"{origin.url}/silent/m.mar")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_is_taken_from_the_beginning_of_its_download(tmp_path: Path, origin: Origin) -> None:
-    downloads = Downloads(tmp_path)
+    downloads = Downloads(tmp_path, ANY)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(downloads.fetch, f"{origin.url}/slow/m.mar")
         assert origin.asked.wait(10)

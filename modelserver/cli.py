@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 def _run(arguments: CommandLine, flags: list[str]) -> int:
     """The exit status."""
+    if arguments.show_config and not (arguments.version or arguments.stop):
+        return _show_config(arguments)
     server = _find_server()
     if arguments.version:
         from modelserver.settings.version import version
@@ -44,6 +46,24 @@ def _run(arguments: CommandLine, flags: list[str]) -> int:
         print(refusal)
         return 1
     return _start(flags, foreground=arguments.foreground)
+
+
+def _show_config(arguments: CommandLine) -> int:
+    """Print what a server with these flags would run with. No pid file is looked at: the output is this alone."""
+    from modelserver.errors import ConfigurationError
+    from modelserver.settings.loading import load
+    from modelserver.settings.report import as_json, as_text
+
+    try:
+        settings = load(arguments, os.environ, Path.cwd())
+    except ConfigurationError as error:
+        print(f"Invalid configuration: {error}")
+        return 1
+    try:
+        print(as_json(settings) if arguments.show_config == "json" else as_text(settings), flush=True)
+    except BrokenPipeError:  # the reader has seen enough; the interpreter would complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _find_server() -> int | None:

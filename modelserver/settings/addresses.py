@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
@@ -9,6 +10,7 @@ from typing import Final
 
 _TCP: Final = re.compile(r"(https?)://(\[[^\[\]/]*\]|[^:/^\s\[\]]+)(?::([0-9]+))?/?", re.IGNORECASE)
 _UNIX: Final = re.compile(r"unix:(/[^\0]+)", re.IGNORECASE)
+_LONGEST_PATH: Final = 107  # bytes of a Unix socket's path that every kernel takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ def parse_address(text: str, http_port: int, https_port: int) -> Address:
     """Read an address; the ports are the defaults of the two schemes. Raises ValueError."""
     value = text.strip()
     if unix := _UNIX.fullmatch(value):
+        if len(os.fsencode(unix[1])) > _LONGEST_PATH:
+            raise ValueError(f"Invalid binding address: {value}: a path of more than {_LONGEST_PATH} bytes")
         return Address("unix", path=unix[1])
     if not (tcp := _TCP.fullmatch(value)):
         raise ValueError(f"Invalid binding address: {value}")

@@ -25,20 +25,33 @@ class CommandLine:
     plugins_path: str | None = None
     disable_token_auth: bool = False
     enable_model_api: bool = False
+    show_config: str | None = None  # text, json
 
 
 def parse(arguments: Sequence[str] | None = None) -> CommandLine:
     """Read flags, by default those of this process. Prints and exits on `--help` (0) and on misuse (2)."""
-    given = vars(_parser().parse_args(arguments))
+    given = vars(parser().parse_args(arguments))
     return CommandLine(**{**given, "models": tuple(given["models"] or ())})
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="torchserve", description="Torchserve")
-    _add_actions(parser)
-    _add_sources(parser)
-    _add_switches(parser)
-    return parser
+def flags() -> list[tuple[str, str]]:
+    """Every flag with its other spellings and its argument, and its help."""
+    actions = [action for action in parser()._actions if action.dest != "help"]
+    return [(_spelled(action), action.help or "") for action in actions]
+
+
+def _spelled(action: argparse.Action) -> str:
+    name = f"[{'|'.join(action.choices)}]" if action.choices else action.metavar or action.dest.upper()
+    return ", ".join(sorted(action.option_strings, key=len, reverse=True)) + (f" {name}" if action.nargs != 0 else "")
+
+
+def parser() -> argparse.ArgumentParser:
+    """What knows all flags."""
+    flag_parser = argparse.ArgumentParser(prog="torchserve", description="Torchserve")
+    _add_actions(flag_parser)
+    _add_sources(flag_parser)
+    _add_switches(flag_parser)
+    return flag_parser
 
 
 def _add_actions(parser: argparse.ArgumentParser) -> None:
@@ -74,3 +87,10 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plugins-path", "--ppath", help="plugins to load, besides those of the configuration file")
     parser.add_argument("--disable-token-auth", "--dt", action="store_true", help="serve without tokens")
     parser.add_argument("--enable-model-api", action="store_true", help="allow registering and deleting models")
+    parser.add_argument(
+        "--show-config",
+        nargs="?",
+        const="text",
+        choices=("text", "json"),
+        help="print every setting with its value and source, and exit; nothing starts",
+    )

@@ -14,13 +14,25 @@ from typing import Any, Final
 from modelserver.errors import ConfigurationError
 from modelserver.settings.command_line import CommandLine
 from modelserver.settings.jvm import local_path, system_properties
-from modelserver.settings.notices import Notice
+from modelserver.settings.misspelt import unknown_keys, unknown_variables
+from modelserver.settings.notices import Notice, printable
 from modelserver.settings.properties import Given, read_properties
+from modelserver.settings.restart import forget_gpu_count, report_choice, report_content
 from modelserver.settings.rows import Row
+from modelserver.settings.snapshot_files import (
+    FOLDER,
+    Origin,
+    SavedFiles,
+    find_saved,
+    forget_derived_store,
+    read_origin,
+)
 from modelserver.settings.table import FIXED_KEYS, Settings, rows
 from modelserver.settings.validation import check
 from modelserver.settings.values import Tolerated
 
+_USUAL: Final = "config.properties"
+_LOGS: Final = "logs"
 _OPEN_URLS_WARNING: Final = (
     "Your torchserve instance can access any URL to load models. "
     "When deploying to production, make sure to limit the set of allowed_urls in config.properties"
@@ -33,6 +45,12 @@ class ConfigFile:
 
     name: str  # as given
     path: Path
+    origin: Origin
+
+    @classmethod
+    def at(cls, name: str, path: Path) -> ConfigFile:
+        """Looks into the file for its origin."""
+        return cls(name, path, read_origin(path))
 
 
 @dataclass(slots=True)
@@ -52,17 +70,19 @@ def load(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> Setti
     """Every effective setting, checked. Raises ConfigurationError, whose text names key and source."""
     file = choose_file(arguments, environ, cwd)
     given = effective(arguments, environ, cwd, file)
+    forgotten = forget_gpu_count(given, file.name, file.origin) if file else ""
     reading = _Reading()
     for key, row in rows().items():
         if key in given:
             _read(reading, row, given[key], cwd)
     options = system_properties(given["vmargs"].text if "vmargs" in given else "")
     _place(reading, arguments, environ, options, cwd)
-    _notice(reading, given)
+    _notice(reading, given, environ)
+    _notice_restart(reading, arguments, environ, cwd, given, file)
     settings = Settings(
         **reading.values,
         config_file=file.name if file else None,
-        snapshots=not arguments.no_config_snapshots,
+        forgotten_gpu_count=forgotten,
         foreground=arguments.foreground,
         system_properties=options,
         properties={key: text.text for key, text in given.items() if key not in FIXED_KEYS},
@@ -74,7 +94,7 @@ def load(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> Setti
 
 
 def choose_file(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> ConfigFile | None:
-    """`TS_CONFIG_FILE`, else `--ts-config`, else `./config.properties` if there is one.
+    """`TS_CONFIG_FILE`, else `--ts-config`, else the newest saved one, else `./config.properties` if there is one.
 
     Raises ConfigurationError if a named file is not a regular file.
     """
@@ -82,9 +102,18 @@ def choose_file(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -
     if name is not None:
         if not (cwd / name).is_file():
             raise ConfigurationError(f"--ts-config file not found: {name}")
-        return ConfigFile(name, cwd / name)
-    usual = cwd / "config.properties"
-    return ConfigFile(usual.name, usual) if usual.is_file() else None
+        return ConfigFile.at(name, cwd / name)
+    if newest := _find_saved(arguments, environ, cwd).newest:
+        return ConfigFile.at(str(newest), newest)
+    usual = cwd / _USUAL
+    return ConfigFile.at(_USUAL, usual) if usual.is_file() else None
+
+
+def _find_saved(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> SavedFiles:
+    """Nothing if a file is named, or if none is wanted."""
+    if environ.get("TS_CONFIG_FILE") or arguments.ts_config is not None or arguments.no_config_snapshots:
+        return SavedFiles(None, ())
+    return find_saved(cwd / (environ.get("LOG_LOCATION") or _LOGS) / FOLDER)
 
 
 def effective(
@@ -92,6 +121,8 @@ def effective(
 ) -> dict[str, Given]:
     """The text of every key that is not left to its default, unknown keys included. Raises ConfigurationError."""
     given = read_properties(file.path, file.name, environ) if file else {}
+    if file and file.origin is not Origin.USER:
+        forget_derived_store(given)
     _apply_command_line(given, arguments, cwd)
     if "model_store" in given:
         given.setdefault("workflow_store", Given(given["model_store"].text, "key model_store"))
@@ -149,25 +180,20 @@ def _is_true(given: Mapping[str, Given], key: str) -> bool:
 def _read(reading: _Reading, row: Row, given: Given, cwd: Path) -> None:
     place = f"({row.key}, {given.source})"
     try:
-        value = row.parse(given.text)
+        value = row.form(given.text)
     except Tolerated as doubt:
         value = doubt.value
         reading.notices.append(Notice(doubt.notice.level, doubt.notice.logger, f"{doubt.notice.message} {place}"))
     except ValueError as error:
-        raise ConfigurationError(_printable(f"{error} {place}")) from None
+        raise ConfigurationError(f"{printable(str(error))} {place}: expected {row.form.words}") from None
     reading.put(row.key, cwd / value if isinstance(value, Path) else value, given.source)
-
-
-def _printable(text: str) -> str:
-    """The text without the surrogates by which bytes of environment and command line that are not UTF-8 arrive."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _place(
     reading: _Reading, arguments: CommandLine, environ: Mapping[str, str], options: Mapping[str, str], cwd: Path
 ) -> None:
     """Directories and files that are no keys: environment first, then the `-D` options of vmargs."""
-    reading.values |= {"log_location": cwd / "logs", "metrics_location": cwd / "logs"}
+    reading.values |= {"log_location": cwd / _LOGS, "metrics_location": cwd / _LOGS}
     for name, variable, option in (
         ("log_location", "LOG_LOCATION", ""),
         ("metrics_location", "METRICS_LOCATION", ""),
@@ -178,17 +204,19 @@ def _place(
             reading.put(name, cwd / text, f"environment {variable}")
         elif text := options.get(option):
             reading.put(name, cwd / text, f"vmargs -D{option}")
+    if arguments.no_config_snapshots:
+        reading.put("snapshots", False, "command line --no-config-snapshots")
     if log_config := absolute(arguments.log_config, cwd):
         reading.put("log_config", Path(log_config), "command line --log-config")
     elif location := options.get("log4j.configurationFile"):
         reading.put("log_config", cwd / local_path(location), "vmargs -Dlog4j.configurationFile")
     if home := reading.values.get("home"):
         if not home.is_dir():
-            raise ConfigurationError(_printable(f"Model server home not exist: {home} ({reading.sources['home']})"))
+            raise ConfigurationError(printable(f"Model server home not exist: {home} ({reading.sources['home']})"))
         reading.values.setdefault("metrics_config", home / "ts" / "configs" / "metrics.yaml")
 
 
-def _notice(reading: _Reading, given: Mapping[str, Given]) -> None:
+def _notice(reading: _Reading, given: Mapping[str, Given], environ: Mapping[str, str]) -> None:
     if "allowed_urls" not in given:
         reading.notices.append(Notice("WARN", "util.ConfigManager", _OPEN_URLS_WARNING))
     for key, row in rows().items():
@@ -196,3 +224,19 @@ def _notice(reading: _Reading, given: Mapping[str, Given]) -> None:
         if row.jvm and key in given and key != "vmargs" and reading.values[key] is not True:
             message = f"{key} has no effect: there is no JVM ({given[key].source})"
             reading.notices.append(Notice("INFO", "util.ConfigManager", message))
+    reading.notices += unknown_keys(given, {*rows(), *FIXED_KEYS})
+    if _is_true(given, "enable_envvars_config"):
+        reading.notices += unknown_variables(environ, {key: row.env for key, row in rows().items()})
+
+
+def _notice_restart(
+    reading: _Reading,
+    arguments: CommandLine,
+    environ: Mapping[str, str],
+    cwd: Path,
+    given: Mapping[str, Given],
+    file: ConfigFile | None,
+) -> None:
+    reading.notices += report_choice(_find_saved(arguments, environ, cwd), cwd / _USUAL)
+    if file:
+        reading.notices += report_content(given, file.name, file.origin)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from modelserver.settings.model_yaml import Stated, read_yaml
 from modelserver.settings.models_property import Entry, find_entry
 from modelserver.settings.notices import Notice
+from modelserver.settings.snapshot import SavedVersion
 from modelserver.settings.table import Settings
 from modelserver.settings.torchrun import Torchrun
 
@@ -40,6 +41,9 @@ class ModelOptions:
     response_timeout: int  # s
     startup_timeout: int  # s
     job_queue_size: int
+    job_queue_bytes: int
+    max_requests_per_worker: int  # 0: no limit
+    max_worker_memory: int  # bytes; 0: no limit
     use_job_ticket: bool
     max_retry_timeout_in_sec: int  # 0: a dead worker is not restarted
     client_timeout_in_mills: int  # 0: never
@@ -70,11 +74,13 @@ def resolve(
     gpus: int,
     cpus: int,
     at_startup: bool,
+    yaml_name: str = "model configuration",
 ) -> tuple[ModelOptions, list[Notice]]:
     """The options and what the log should say about them; `gpus` is the number in use."""
-    stated, notices = read_yaml(yaml or {}, gpus)
+    stated, complaints = read_yaml(yaml or {}, gpus)
+    notices = _placed(complaints, f"{yaml_name} of model {model} {version}")
     entry, complaints = find_entry(settings.models, model, version)
-    notices += complaints
+    notices += _placed(complaints, f"models, {settings.source('models')}")
     workers, complaints = _workers(requested, stated, entry, settings, gpus or cpus, at_startup)
     notices += complaints + _sequence_warnings(model, version, stated)
     runtime = _first(entry.runtime, requested.runtime, default=manifest_runtime)
@@ -84,6 +90,9 @@ def resolve(
         **_batching(requested, stated, entry),
         **_timeouts(requested, stated, entry, settings),
         job_queue_size=stated.job_queue_size or settings.job_queue_size,
+        job_queue_bytes=settings.job_queue_bytes,
+        max_requests_per_worker=_first(stated.max_requests_per_worker, default=settings.max_requests_per_worker),
+        max_worker_memory=_first(stated.max_worker_memory_in_mb, default=settings.max_worker_memory_mb) << 20,
         use_job_ticket=stated.use_job_ticket,
         max_retry_timeout_in_sec=stated.max_retry_timeout_in_sec,
         client_timeout_in_mills=stated.client_timeout_in_mills,
@@ -97,6 +106,28 @@ def resolve(
         runtime=runtime,
     )
     return options, notices
+
+
+def restored(options: ModelOptions, saved: SavedVersion) -> ModelOptions:
+    """The options with those that a saved configuration holds in place of all other sources."""
+    level = saved.parallel_level if options.parallel_level and saved.parallel_level > 0 else options.parallel_level
+    torchrun = options.torchrun and replace(options.torchrun, nproc_per_node=level)
+    return replace(
+        options,
+        min_workers=saved.min_workers,
+        max_workers=saved.max_workers,
+        batch_size=saved.batch_size,
+        max_batch_delay=saved.max_batch_delay,
+        response_timeout=saved.response_timeout,
+        startup_timeout=saved.startup_timeout,
+        runtime=saved.runtime,
+        parallel_level=level,
+        torchrun=torchrun,
+    )
+
+
+def _placed(complaints: list[Notice], place: str) -> list[Notice]:
+    return [replace(notice, message=f"{notice.message} ({place})") for notice in complaints]
 
 
 def _first(*values: T | None, default: T) -> T:

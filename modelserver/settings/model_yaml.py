@@ -6,12 +6,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelserver.settings.notices import Notice
+from modelserver.settings.misspelt import nearest
+from modelserver.settings.notices import Notice, printable
 from modelserver.settings.torchrun import Torchrun, read_torchrun
 from modelserver.settings.yaml_values import is_integer, shown
 
 _Reader = Callable[[object], object]  # raises ValueError with the text of the warning
 _LOWEST: Final = -(2**31)
+_LIKENESS: Final = 0.85  # of a misspelt key; high, because all unknown keys are the handler's to use
+_FROM_0: Final = "integer from 0"
+_FROM_1: Final = "integer from 1"
+_BOOLEAN: Final = "`true` or `false`"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key that the server reads."""
+
+    field: str  # of `Stated`
+    read: _Reader
+    form: str  # what its value looks like
+    help: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +40,8 @@ class Stated:
     response_timeout: int | None = None  # s
     startup_timeout: int | None = None  # s
     job_queue_size: int = 0
+    max_requests_per_worker: int | None = None
+    max_worker_memory_in_mb: int | None = None
     use_job_ticket: bool = False
     max_retry_timeout_in_sec: int = 300
     client_timeout_in_mills: int = 0
@@ -48,11 +65,11 @@ def read_yaml(yaml: Mapping[Any, object], gpus: int) -> tuple[Stated, list[Notic
     values: dict[str, Any] = {}
     warnings: list[str] = []
     for key, value in yaml.items():
-        if key not in _KEYS:
+        if key not in KEYS:
+            warnings += _misspelt(key)
             continue
-        field, read = _KEYS[key]
         try:
-            values[field] = read(value)
+            values[KEYS[key].field] = KEYS[key].read(value)
         except ValueError as error:
             warnings.append(str(error))
             continue
@@ -61,7 +78,12 @@ def read_yaml(yaml: Mapping[Any, object], gpus: int) -> tuple[Stated, list[Notic
             values["parallel_level"] = values["torchrun"].nproc_per_node
             warnings += complaints
     warnings += _drop_unknown_devices(values, gpus)
-    return Stated(**values), [Notice("WARN", "archive.model.ModelConfig", warning) for warning in warnings]
+    return Stated(**values), [Notice("WARN", "archive.model.ModelConfig", printable(warning)) for warning in warnings]
+
+
+def _misspelt(key: object) -> list[str]:
+    near = nearest(str(key), KEYS, _LIKENESS)
+    return [f"Unknown key {key}: did you mean {near}?"] if near else []
 
 
 def _drop_unknown_devices(values: dict[str, Any], gpus: int) -> list[str]:
@@ -127,40 +149,115 @@ def _mapping(value: object) -> Mapping[object, object]:
 
 
 _POSITIVE: Final = "positive int"
-_KEYS: Final[dict[str, tuple[str, _Reader]]] = {
-    "minWorkers": ("min_workers", _integer("minWorkers", floor=1)),
-    "maxWorkers": ("max_workers", _integer("maxWorkers", minimum=0)),
-    "batchSize": ("batch_size", _integer("batchSize", floor=1)),
-    "maxBatchDelay": ("max_batch_delay", _integer("maxBatchDelay", minimum=0)),
-    "responseTimeout": ("response_timeout", _integer("responseTimeout", minimum=1)),
-    "startupTimeout": ("startup_timeout", _integer("startupTimeout", minimum=1)),
-    "jobQueueSize": ("job_queue_size", _integer("jobQueueSize", _POSITIVE, floor=0)),
-    "useJobTicket": ("use_job_ticket", _boolean("useJobTicket")),
-    "maxRetryTimeoutInSec": (
+KEYS: Final[dict[str, Key]] = {
+    "minWorkers": Key("min_workers", _integer("minWorkers", floor=1), _FROM_1, "workers; needs `maxWorkers`"),
+    "maxWorkers": Key("max_workers", _integer("maxWorkers", minimum=0), _FROM_0, "most workers; needs `minWorkers`"),
+    "batchSize": Key("batch_size", _integer("batchSize", floor=1), _FROM_1, "requests of a batch; default 1"),
+    "maxBatchDelay": Key(
+        "max_batch_delay",
+        _integer("maxBatchDelay", minimum=0),
+        _FROM_0,
+        "ms that a request waits for its batch to fill; default 100",
+    ),
+    "responseTimeout": Key(
+        "response_timeout",
+        _integer("responseTimeout", minimum=1),
+        _FROM_1,
+        "s that a prediction may take; default `default_response_timeout`",
+    ),
+    "startupTimeout": Key(
+        "startup_timeout",
+        _integer("startupTimeout", minimum=1),
+        _FROM_1,
+        "s that loading the model may take; default `default_startup_timeout`",
+    ),
+    "jobQueueSize": Key(
+        "job_queue_size",
+        _integer("jobQueueSize", _POSITIVE, floor=0),
+        _FROM_0,
+        "requests that may wait; 0 or unset: `job_queue_size`",
+    ),
+    "maxRequestsPerWorker": Key(
+        "max_requests_per_worker",
+        _integer("maxRequestsPerWorker", floor=0),
+        _FROM_0,
+        "requests after which a worker is replaced; 0: never; default `max_requests_per_worker`",
+    ),
+    "maxWorkerMemoryInMB": Key(
+        "max_worker_memory_in_mb",
+        _integer("maxWorkerMemoryInMB", floor=0),
+        _FROM_0,
+        "MiB above which a worker is replaced; 0: never; default `max_worker_memory_mb`",
+    ),
+    "useJobTicket": Key(
+        "use_job_ticket", _boolean("useJobTicket"), _BOOLEAN, "refuse a request (503) unless a worker is idle"
+    ),
+    "maxRetryTimeoutInSec": Key(
         "max_retry_timeout_in_sec",
         _integer("maxRetryTimeoutInSec", floor=0, spelled="maxRetryTimeoutInMin"),
+        _FROM_0,
+        "s from the first failure in which a worker is started again; default 300; 0: never started again",
     ),
-    "clientTimeoutInMills": (
+    "clientTimeoutInMills": Key(
         "client_timeout_in_mills",
         _integer("clientTimeoutInMills", "positive long", floor=0),
+        _FROM_0,
+        "ms after which a client gets 408; default 0: never",
     ),
-    "deviceType": ("device_type", _word("deviceType", "DeviceType", ("cpu", "gpu"), "cpu, or gpu")),
-    "deviceIds": ("device_ids", _device_ids),
-    "parallelType": (
+    "deviceType": Key(
+        "device_type",
+        _word("deviceType", "DeviceType", ("cpu", "gpu"), "cpu, or gpu"),
+        "`cpu` or `gpu`",
+        "where the model runs; default: `gpu` where there is one",
+    ),
+    "deviceIds": Key("device_ids", _device_ids, "list of integers", "the GPUs it may use; default all"),
+    "parallelType": Key(
         "parallel_type",
         _word("parallelType", "ParallelType", ("pp", "tp", "pptp", "custom"), "pp, tp, pptp, or custom"),
+        "`pp`, `tp`, `pptp` or `custom`",
+        "pipeline, tensor or both kinds of parallelism, or the handler's own",
     ),
-    "parallelLevel": ("parallel_level", _integer("parallelLevel", minimum=0)),
-    "torchrun": ("torchrun", _mapping),
-    "continuousBatching": ("continuous_batching", _boolean("continuousBatching")),
-    "sequenceBatching": ("sequence_batching", _boolean("sequenceBatching")),
-    "sequenceMaxIdleMSec": ("sequence_max_idle_msec", _integer("sequenceMaxIdleMSec", _POSITIVE, floor=0)),
-    "sequenceTimeoutMSec": ("sequence_timeout_msec", _integer("sequenceTimeoutMSec", _POSITIVE, floor=0)),
-    "maxNumSequence": ("max_num_sequence", _integer("maxNumSequence", _POSITIVE, floor=1)),
-    "maxSequenceJobQueueSize": (
+    "parallelLevel": Key(
+        "parallel_level",
+        _integer("parallelLevel", minimum=0),
+        _FROM_0,
+        "processes (`custom`: devices) of a worker; counts with `parallelType`",
+    ),
+    "torchrun": Key("torchrun", _mapping, "mapping, see below", "how the processes of a parallel worker are launched"),
+    "continuousBatching": Key(
+        "continuous_batching", _boolean("continuousBatching"), _BOOLEAN, "requests join and leave a running batch"
+    ),
+    "sequenceBatching": Key(
+        "sequence_batching",
+        _boolean("sequenceBatching"),
+        _BOOLEAN,
+        "requests of one sequence go to one worker in order",
+    ),
+    "sequenceMaxIdleMSec": Key(
+        "sequence_max_idle_msec",
+        _integer("sequenceMaxIdleMSec", _POSITIVE, floor=0),
+        _FROM_0,
+        "ms without a request that end a sequence; default 0: none do",
+    ),
+    "sequenceTimeoutMSec": Key(
+        "sequence_timeout_msec",
+        _integer("sequenceTimeoutMSec", _POSITIVE, floor=0),
+        _FROM_0,
+        "ms that a sequence may last; default 0: any time",
+    ),
+    "maxNumSequence": Key(
+        "max_num_sequence", _integer("maxNumSequence", _POSITIVE, floor=1), _FROM_1, "sequences at a time; default 1"
+    ),
+    "maxSequenceJobQueueSize": Key(
         "max_sequence_job_queue_size",
         _integer("maxSequenceJobQueueSize", _POSITIVE, floor=1),
+        _FROM_1,
+        "waiting requests of a sequence; default 1",
     ),
-    "asyncCommunication": ("async_communication", _boolean("asyncCommunication")),
-    "useVenv": ("use_venv", _boolean("useVenv")),
+    "asyncCommunication": Key(
+        "async_communication", _boolean("asyncCommunication"), _BOOLEAN, "the handler takes requests while others run"
+    ),
+    "useVenv": Key(
+        "use_venv", _boolean("useVenv"), _BOOLEAN, "install the archive's packages in an environment of its own"
+    ),
 }

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelserver.settings.notices import Notice
+from modelserver.settings.misspelt import nearest
+from modelserver.settings.notices import Notice, printable
 from modelserver.settings.values import Models
-from modelserver.settings.yaml_values import is_integer
+from modelserver.settings.yaml_values import is_integer, shown
 
 RUNTIMES: Final = ("python", "python3", "LSP")
 
@@ -22,6 +23,9 @@ _INTEGERS: Final = {
     "responseTimeout": ("response_timeout", 1),
     "startupTimeout": ("startup_timeout", 1),
 }
+PARAMETERS: Final = (*_INTEGERS, "runtimeType")
+_IGNORED: Final = ("defaultVersion", "marName", "parallelLevel")  # configurations have them, and nothing reads them
+_LOGGER: Final = "util.ConfigManager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +49,19 @@ def find_entry(models: Models, model: str, version: str) -> tuple[Entry, list[No
         try:
             values |= _read(parameter, value)
         except (ValueError, OverflowError):
-            message = f"Invalid value for model: {model}:{version}, parameter: {parameter}"
-            notices.append(Notice("ERROR", "util.ConfigManager", message))
+            expected = "an integer" if parameter in _INTEGERS else f"one of {', '.join(RUNTIMES)}"
+            place = f"{model}:{version}, parameter: {parameter}"
+            text = f"Invalid value for model: {place}: {shown(value)}, expected {expected}"
+            notices.append(Notice("ERROR", _LOGGER, printable(text)))
+        else:
+            notices += _misspelt(model, version, parameter)
     return Entry(**values), notices
+
+
+def _misspelt(model: str, version: str, parameter: str) -> list[Notice]:
+    near = None if parameter in PARAMETERS or parameter in _IGNORED else nearest(parameter, PARAMETERS)
+    text = f"Unknown parameter of model: {model}:{version}, parameter: {parameter}: did you mean {near}?"
+    return [Notice("WARN", _LOGGER, printable(text))] if near else []
 
 
 def _read(parameter: str, value: object) -> Mapping[str, object]:

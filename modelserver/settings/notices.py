@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+_LONGEST: Final = 1000  # characters of what somebody sent, in a line of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,3 +15,13 @@ class Notice:
     level: str
     logger: str
     message: str
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """What somebody sent, fit for one line: shortened, and without control characters or undecodable bytes."""
+    shown = text if len(text) <= longest else f"{text[:longest]}..."
+    return shown if shown.isprintable() else "".join(map(_printable, shown))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from modelserver.settings.forms import Form
+
 T = TypeVar("T")
 
 REGULAR: Final = ("<TS_KEY>",)  # the environment name that follows from the key
@@ -19,31 +21,35 @@ class Row:
     """One key of a configuration file."""
 
     key: str
-    parse: Callable[[str], object]  # raises ValueError
+    form: Form[Any]
     help: str
     unit: str
     env: tuple[str, ...]  # environment names that override the key, strongest first
     jvm: bool  # accepted, but without effect where there is no JVM
+    secret: bool  # never shown
 
 
 def row(
     default: T,
-    parse: Callable[[str], T],
+    form: Form[T],
     help: str,
     *,
     unit: str = "",
     env: tuple[str, ...] = REGULAR,
     jvm: bool = False,
+    secret: bool = False,
 ) -> T:
     """Declare a field of the table with a constant default."""
-    return dataclasses.field(default=default, metadata=_metadata(parse, help, unit, env, jvm))
+    unnamed = Row("", form, help, unit, env, jvm, secret)
+    return dataclasses.field(default=default, metadata={_METADATA: unnamed})
 
 
 def computed(
-    factory: Callable[[], T], parse: Callable[[str], T], help: str, *, unit: str = "", env: tuple[str, ...] = REGULAR
+    factory: Callable[[], T], form: Form[T], help: str, *, unit: str = "", env: tuple[str, ...] = REGULAR
 ) -> T:
     """Declare a field of the table whose default is made anew for every instance."""
-    return dataclasses.field(default_factory=factory, metadata=_metadata(parse, help, unit, env, False))
+    unnamed = Row("", form, help, unit, env, jvm=False, secret=False)
+    return dataclasses.field(default_factory=factory, metadata={_METADATA: unnamed})
 
 
 def rows_of(settings: type[Any]) -> dict[str, Row]:
@@ -53,10 +59,6 @@ def rows_of(settings: type[Any]) -> dict[str, Row]:
         for field in dataclasses.fields(settings)
         if _METADATA in field.metadata
     }
-
-
-def _metadata(parse: Callable[[str], object], help: str, unit: str, env: tuple[str, ...], jvm: bool) -> dict[str, Row]:
-    return {_METADATA: Row("", parse, help, unit, env, jvm)}
 
 
 def _named(key: str, unnamed: Row) -> Row:

@@ -18,8 +18,10 @@ from typing import Final
 
 import modelserver.settings.values as v
 from modelserver.settings.addresses import Address
+from modelserver.settings.forms import optional
 from modelserver.settings.notices import Notice
 from modelserver.settings.rows import NO_ENV, Row, computed, row, rows_of
+from modelserver.settings.snapshot import Snapshot, parse_snapshot
 
 _OPEN_URLS: Final = "file://.*|http(s)?://.*"
 _AGE: Final = "max connection age must be positive: {value}"
@@ -85,25 +87,37 @@ class Settings:
     initial_distribution_port: int = row(29500, v.integer(), "id of the first worker of a parallel model")
 
     # TLS
-    keystore: Path | None = row(None, v.optional(v.path), "PKCS12 key store; wins over the PEM pair")
-    keystore_pass: str = row("changeit", v.string, "password of the key store and its key")
-    keystore_type: str = row("PKCS12", v.one_of("PKCS12", "JKS"), "kind of the key store")
-    private_key_file: Path | None = row(None, v.optional(v.path), "PEM private key")
-    certificate_file: Path | None = row(None, v.optional(v.path), "PEM certificate chain, leaf first")
+    keystore: Path | None = row(None, optional(v.path), "PKCS12 or JKS key store; wins over the PEM pair")
+    keystore_pass: str = row("changeit", v.string, "password of the key store and its key", secret=True)
+    keystore_type: str = row("PKCS12", v.one_of("PKCS12", "JKS"), "kind of the key store; the file itself tells")
+    private_key_file: Path | None = row(None, optional(v.path), "PEM private key")
+    private_key_pass: str = row("", v.string, "password of an encrypted PEM private key", secret=True)
+    certificate_file: Path | None = row(None, optional(v.path), "PEM certificate chain, leaf first")
+    client_ca_file: Path | None = row(
+        None, optional(v.path), "PEM certificates of authorities; clients of https have to show a certificate of one"
+    )
 
     # Models and workers
-    model_store: Path | None = row(None, v.optional(v.path), "directory of model archives")
-    workflow_store: Path | None = row(None, v.optional(v.path), "directory of workflow archives; unset: model_store")
+    model_store: Path | None = row(None, optional(v.path), "directory of model archives")
+    workflow_store: Path | None = row(None, optional(v.path), "directory of workflow archives; unset: model_store")
     load_models: str = row("", v.string, "models to load at start-up: `all`, or names of archives")
     models: v.Models = computed(dict, v.models, "JSON: model -> version -> options", env=NO_ENV)
-    model_snapshot: str = row("", v.string, "JSON: models of a saved configuration", env=NO_ENV)
+    model_snapshot: Snapshot | None = row(
+        None, optional(parse_snapshot), "JSON: models of a saved configuration; load_models is ignored then", env=NO_ENV
+    )
     default_workers_per_model: int = row(0, v.integer(0), "workers of a model; 0: as many as GPUs, else CPUs")
     number_of_gpu: int | None = row(None, v.integer(), "use at most so many GPUs; unset: all")
     job_queue_size: int = row(100, v.integer(1), "waiting jobs per model version")
+    job_queue_bytes: int = row(1 << 30, v.long(0, _BYTES), "bodies of waiting jobs per model version", unit="bytes")
     default_response_timeout: int = row(120, v.integer(1), "longest prediction", unit="s")
     default_startup_timeout: int = row(120, v.integer(1), "longest load of a model", unit="s")
     unregister_model_timeout: int = row(120, v.integer(0), "longest wait for the end of workers", unit="s")
     drain_timeout: int = row(10, v.integer(0), "time for accepted work on stop, scale-down and unregister", unit="s")
+    lame_duck_delay: int = row(
+        0, v.integer(0), "time on stop in which /ping is unhealthy and connections end, before the drain", unit="s"
+    )
+    max_requests_per_worker: int = row(0, v.integer(0), "requests after which a worker is replaced; 0: never")
+    max_worker_memory_mb: int = row(0, v.integer(0), "memory above which a worker is replaced; 0: never", unit="MiB")
     default_service_handler: str = row("", v.string, "handler of archives that name none")
     service_envelope: str = row("", v.string, "envelope of all models: json, body, kserve, kservev2")
     allowed_urls: tuple[v.Pattern, ...] = row(
@@ -111,10 +125,20 @@ class Settings:
         v.patterns,
         "whole URLs that models may come from; its environment variable also needs use_env_allowed_urls",
     )
+    max_archive_size: int = row(
+        1 << 38,
+        v.integer(1, 2**63 - 1),
+        "largest archive: the file that is downloaded, and what is unpacked",
+        unit="bytes",
+    )
+    max_archive_members: int = row(1 << 18, v.integer(1), "most files and folders of an archive")
+    download_timeout: int = row(
+        60, v.integer(1), "longest time without progress of a download, from the connection on", unit="s"
+    )
     use_env_allowed_urls: bool = row(False, v.flag, "let TS_ALLOWED_URLS override allowed_urls", env=NO_ENV)
     install_py_dep_per_model: bool = row(False, v.flag, "install the requirements of archives")
     blacklist_env_vars: v.Pattern | None = row(
-        None, v.optional(v.pattern), "whole names of environment variables that workers do not see"
+        None, optional(v.pattern), "whole names of environment variables that workers do not see"
     )
     decode_input_request: str = row("true", v.string, "TS_DECODE_INPUT_REQUEST of workers, as written")
     limit_max_image_pixels: bool = row(True, v.flag, "keep the pixel limit of PIL")
@@ -144,7 +168,7 @@ class Settings:
     async_logging: bool = row(False, v.flag, "no effect: logs are always written aside", env=NO_ENV)
     log_format: str = row("text", v.one_of("text", "json"), "form of log lines on stdout")
     log_to_files: bool = row(True, v.flag, "write log files")
-    log_level: str | None = row(None, v.optional(v.log_level), "level of the server's own loggers")
+    log_level: str | None = row(None, optional(v.log_level), "level of the server's own loggers")
 
     # Security, plugins and the rest
     disable_token_authorization: bool = row(False, v.flag, "no key file and no token check")
@@ -165,7 +189,7 @@ class Settings:
     plugins: tuple[str, ...] = row((), v.csv, "plugins to load, `package.module:object`")
     plugins_disabled: tuple[str, ...] = row((), v.csv, "plugins to skip; `*`: all discovered ones")
     plugins_path: tuple[str, ...] = row((), v.search_path, "directories, wheels or globs of plugins", env=NO_ENV)
-    cpp_log_config: Path | None = row(None, v.optional(v.path), "log configuration of native workers")
+    cpp_log_config: Path | None = row(None, optional(v.path), "log configuration of native workers")
 
     # Without effect where there is no JVM
     vmargs: str = row("", v.string, "JVM options; a few -D names are honoured", env=NO_ENV, jvm=True)
@@ -177,6 +201,7 @@ class Settings:
 
     # No keys: the command line, the environment, and where everything came from
     config_file: str | None = None  # as given; None without one
+    forgotten_gpu_count: str = ""  # where a saved number_of_gpu=0 stands that is taken as unset
     snapshots: bool = True
     foreground: bool = False
     log_config: Path | None = None

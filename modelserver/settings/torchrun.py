@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from modelserver.settings.misspelt import nearest
+from modelserver.settings.notices import printable
 from modelserver.settings.yaml_values import is_integer, shown
 
 
@@ -33,6 +35,7 @@ _INTEGERS: Final = {
     "OMP_NUMBER_THREADS": ("omp_number_threads", 1, "OMP_NUMBER_THREADS", 1),
 }
 _STRINGS: Final = {"rdzv-backend": "rdzv_backend", "rdzv-endpoint": "rdzv_endpoint", "rdzv-conf": "rdzv_conf"}
+KEYS: Final = (*_INTEGERS, *_STRINGS)
 
 
 def read_torchrun(given: Mapping[object, object]) -> tuple[Torchrun, list[str]]:
@@ -52,5 +55,8 @@ def read_torchrun(given: Mapping[object, object]) -> tuple[Torchrun, list[str]]:
             else:
                 warnings.append(f"Invalid torchrun.{key}:{shown(value)}, should be string")
         else:
-            warnings.append(f"unsupported parameter {key}")
+            near = nearest(str(key), KEYS)
+            warnings.append(
+                f"unsupported parameter {printable(str(key))}" + (f": did you mean {near}?" if near else "")
+            )
     return dataclasses.replace(Torchrun(), **values), warnings  # type: ignore[arg-type]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
+from itertools import combinations
 
 from modelserver.errors import ConfigurationError
+from modelserver.settings.notices import printable
 from modelserver.settings.table import Settings
 
 _REST = ("inference_address", "management_address", "metrics_address")
@@ -15,7 +18,11 @@ def check(settings: Settings) -> None:
     """Raises ConfigurationError for the first thing the server could not start with."""
     _check_rest_addresses(settings)
     for name in _GRPC:
-        _check_host(settings, name, getattr(settings, name))
+        if not getattr(settings, name).startswith("unix:"):
+            _check_host(settings, name, getattr(settings, name))
+        elif not settings.use_native_io:
+            raise refusal(settings, name, "unix domain socket requires use_native_io set to true.")
+    _check_ports(settings)
     _check_tls(settings)
 
 
@@ -25,14 +32,70 @@ def _check_rest_addresses(settings: Settings) -> None:
         if address.scheme != "unix":
             _check_host(settings, name, address.host)
         elif not settings.use_native_io:
-            raise _refusal(settings, name, "unix domain socket requires use_native_io set to true.")
+            raise refusal(settings, name, "unix domain socket requires use_native_io set to true.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A port that is going to be bound."""
+
+    key: str
+    shown: str
+    host: str
+    port: int
+    rest: bool
+
+    def shares(self, other: _Claim) -> bool:
+        """REST listeners with equal addresses are one."""
+        return self.rest and self.shown == other.shown
+
+    def collides(self, other: _Claim) -> bool:
+        """Whether only one of the two can have its port."""
+        return (
+            self.port == other.port != 0 and not self.shares(other) and _overlap(_bound(self.host), _bound(other.host))
+        )
+
+
+def _check_ports(settings: Settings) -> None:
+    """Listeners that cannot be bound side by side; the system would only name one of them."""
+    for first, second in combinations(_claims(settings), 2):
+        if first.collides(second):
+            text = f"{second.shown} takes the port of {first.key}={first.shown}: only equal REST addresses share one"
+            raise refusal(settings, second.key, text)
+
+
+def _claims(settings: Settings) -> list[_Claim]:
+    """Port 0 stands for sockets that have none, too."""
+    rest = {name: getattr(settings, name) for name in (_REST if settings.enable_metrics_api else _REST[:2])}
+    grpc = [(f"grpc_{api}_port", getattr(settings, f"grpc_{api}_address")) for api in ("inference", "management")]
+    claims = [_Claim(name, str(address), address.host, address.port, True) for name, address in rest.items()]
+    for key, host in grpc:
+        port = 0 if host.startswith("unix:") else getattr(settings, key)
+        claims.append(_Claim(key, f"{host}:{port}", host, port, False))
+    return claims
+
+
+def _bound(host: str) -> set[str]:
+    """The IP addresses that a listener of this host binds."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return {str(entry[4][0]) for entry in found}
+
+
+def _overlap(first: set[str], second: set[str]) -> bool:
+    """Whether both hold an address, or one holds the wildcard of a family that the other has an address of."""
+    both = first | second
+    if "0.0.0.0" in both and all(any("." in ip for ip in ips) for ips in (first, second)):
+        return True
+    if "::" in both and all(any(":" in ip for ip in ips) for ips in (first, second)):
+        return True
+    return bool(first & second)
 
 
 def _check_host(settings: Settings, name: str, host: str) -> None:
     try:
         socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise _refusal(settings, name, f"Unknown host: {getattr(settings, name)}") from None
+        raise refusal(settings, name, f"Unknown host: {getattr(settings, name)}") from None
 
 
 def _check_tls(settings: Settings) -> None:
@@ -41,14 +104,14 @@ def _check_tls(settings: Settings) -> None:
         return
     pair = ("certificate_file", "private_key_file")
     names = ("keystore",) if settings.keystore else tuple(name for name in pair if getattr(settings, name))
-    for name in names:
+    for name in (*names, "client_ca_file") if settings.client_ca_file else names:
         if not getattr(settings, name).is_file():
-            raise _refusal(settings, name, f"NoSuchFileException: {getattr(settings, name)}")
+            raise refusal(settings, name, f"NoSuchFileException: {getattr(settings, name)}")
     if settings.enable_grpc_ssl and names != ("keystore",) and names != pair:
         text = "TLS needs keystore, or both certificate_file and private_key_file"
-        raise _refusal(settings, "enable_grpc_ssl", text)
+        raise refusal(settings, "enable_grpc_ssl", text)
 
 
-def _refusal(settings: Settings, name: str, text: str) -> ConfigurationError:
-    message = f"{text} ({name}, {settings.source(name)})"
-    return ConfigurationError(message.encode("utf-8", "backslashreplace").decode("utf-8"))
+def refusal(settings: Settings, name: str, text: str) -> ConfigurationError:
+    """The error that names a setting and where it was set."""
+    return ConfigurationError(f"{printable(text)} ({name}, {settings.source(name)})")

@@ -1,4 +1,4 @@
-"""From the text of a setting to its value. Every parser raises ValueError with the text that operators read.
+"""From the text of a setting to its value: one form per kind. Each raises ValueError with the text that operators read.
 
 Booleans, numbers, addresses and paths are trimmed; strings and regular expressions keep their blanks.
 """
@@ -10,15 +10,15 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from modelserver.settings.addresses import Address, parse_address
+from modelserver.settings.forms import Form, form
 from modelserver.settings.notices import Notice
 
-T = TypeVar("T")
 Pattern = re.Pattern[str]
 Models = Mapping[str, Mapping[str, Mapping[str, object]]]  # model name -> version -> parameter -> value
 
@@ -43,20 +43,13 @@ class Tolerated(ValueError):
         self.notice = notice
 
 
+@form("any text")
 def string(text: str) -> str:
     """The text as it is."""
     return text
 
 
-def optional(parse: Callable[[str], T]) -> Callable[[str], T | None]:
-    """A parser for which a blank text means unset."""
-
-    def parse_optional(text: str) -> T | None:
-        return parse(text) if text.strip() else None
-
-    return parse_optional
-
-
+@form("true or false")
 def flag(text: str) -> bool:
     """True for `true` in any letter case, else False; anything but true and false is reported."""
     word = text.strip().lower()
@@ -68,8 +61,8 @@ def flag(text: str) -> bool:
 
 def integer(
     minimum: int = -(2**31), maximum: int = 2**31 - 1, refusal: str = "must be at least {minimum}: {value}"
-) -> Callable[[str], int]:
-    """A parser of decimal integers. `refusal` is the text for a number below the minimum."""
+) -> Form[int]:
+    """Decimal integers. `refusal` is the text for a number below the minimum."""
 
     def parse_integer(text: str) -> int:
         digits = text.strip()
@@ -80,14 +73,21 @@ def integer(
             raise ValueError(refusal.format(minimum=minimum, value=value))
         return value
 
-    return parse_integer
+    return Form(_range(minimum, maximum), parse_integer)
 
 
-def long(minimum: int, refusal: str) -> Callable[[str], int]:
-    """A parser of 64-bit integers."""
+def _range(minimum: int, maximum: int) -> str:
+    """The numbers a setting takes, in words; the bounds of the machine are not worth any."""
+    kind = "an integer" if maximum < 2**31 else "a 64-bit integer"
+    return kind if minimum == -(2**31) else f"{kind} from {minimum}"
+
+
+def long(minimum: int, refusal: str) -> Form[int]:
+    """64-bit integers."""
     return integer(minimum, 2**63 - 1, refusal)
 
 
+@form("a port from 0 to 65535")
 def port(text: str) -> int:
     """A TCP port; 0 asks the kernel for a free one."""
     value = integer()(text)
@@ -96,6 +96,7 @@ def port(text: str) -> int:
     return value
 
 
+@form("minutes, fractions allowed")
 def minutes(text: str) -> float:
     """A positive number of minutes, fractions allowed; bad texts give 60."""
     try:
@@ -108,6 +109,7 @@ def minutes(text: str) -> float:
     return value
 
 
+@form("a path")
 def path(text: str) -> Path:
     """A path; relative ones are completed by the loader."""
     name = text.strip()
@@ -120,28 +122,33 @@ def path(text: str) -> Path:
     return Path(name)
 
 
+@form("a host name, an IP address or unix:/PATH")
 def host(text: str) -> str:
-    """A host name or IP address without scheme and port."""
+    """A host name or IP address without scheme and port, or the path of a Unix socket behind `unix:`."""
     name = text.strip()
+    if re.fullmatch(r"unix:/[^\0]+", name, re.IGNORECASE):
+        return str(parse_address(name, 0, 0))
     if not name or re.search(r"[\s/\[\]]", name):
         raise ValueError(f"Invalid host: {name}")
     return name
 
 
-def address(http_port: int, https_port: int) -> Callable[[str], Address]:
-    """A parser of bind addresses with these default ports."""
+def address(http_port: int, https_port: int) -> Form[Address]:
+    """Bind addresses with these default ports."""
 
     def parse(text: str) -> Address:
         return parse_address(text, http_port, https_port)
 
-    return parse
+    return Form("http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH", parse)
 
 
+@form("a regular expression")
 def pattern(text: str) -> re.Pattern[str]:
     """A regular expression."""
     return _compile(text, 0)
 
 
+@form("regular expressions, separated by commas")
 def patterns(text: str) -> tuple[re.Pattern[str], ...]:
     """Regular expressions without regard to letter case, separated by commas and trimmed."""
     return tuple(_compile(element, re.IGNORECASE) for element in csv(text))
@@ -155,31 +162,34 @@ def _compile(text: str, flags: int) -> re.Pattern[str]:
         raise ValueError(f"Invalid regular expression: {text} ({error})") from None
 
 
+@form("words, separated by commas")
 def csv(text: str) -> tuple[str, ...]:
     """Trimmed elements separated by commas; empty ones are dropped."""
     return tuple(element.strip() for element in text.split(",") if element.strip())
 
 
+@form("paths, separated by colons")
 def search_path(text: str) -> tuple[str, ...]:
     """Paths separated as in PATH; empty ones are dropped."""
     return tuple(element.strip() for element in text.split(os.pathsep) if element.strip())
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """A parser that takes one of these words in any letter case and gives it as spelled here."""
+def one_of(*words: str) -> Form[str]:
+    """One of these words in any letter case, given as it is spelled here."""
 
     def parse(text: str) -> str:
         for word in words:
             if word.lower() == text.strip().lower():
                 return word
-        raise ValueError(f'"{text.strip()}" is none of {", ".join(words)}')
+        raise ValueError(f'Invalid value: "{text.strip()}"')
 
-    return parse
+    return Form(f"{', '.join(words[:-1])} or {words[-1]}", parse)
 
 
 log_level = one_of(*_LEVELS)
 
 
+@form("log, prometheus or legacy")
 def metrics_mode(text: str) -> MetricsMode:
     """A metrics mode in any letter case, blanks ignored; anything else is LOG."""
     try:
@@ -191,6 +201,7 @@ def metrics_mode(text: str) -> MetricsMode:
         raise Tolerated(MetricsMode.LOG, Notice("ERROR", "util.ConfigManager", message)) from None
 
 
+@form('JSON, {"<model>": {"<version>": {"<option>": <value>}}}')
 def models(text: str) -> Models:
     """The `models` property: a JSON object of three levels; a blank text is empty."""
     if not text.strip():

@@ -30,6 +30,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
+@pytest.mark.check("cli", 1)
 def test_version(command: Command) -> None:
     for flag in ("--version", "-v"):
         status, output = command(flag)
@@ -37,6 +38,7 @@ def test_version(command: Command) -> None:
         assert output.startswith("TorchServe Version is 0.") and output.count("\n") == 1
 
 
+@pytest.mark.check("cli", 2)
 def test_stop_without_a_server(command: Command, tmp_path: Path) -> None:
     (tmp_path / "key_file.json").touch()
     assert command("--stop") == (0, "TorchServe is not currently running.\n")
@@ -44,6 +46,7 @@ def test_stop_without_a_server(command: Command, tmp_path: Path) -> None:
     assert (tmp_path / "key_file.json").exists()
 
 
+@pytest.mark.check("cli", 10)
 def test_orphans_are_removed_by_every_action(command: Command, tmp_path: Path) -> None:
     pid_file = tmp_path / ".model_server.pid"
     for flags, rest in (
@@ -57,11 +60,13 @@ def test_orphans_are_removed_by_every_action(command: Command, tmp_path: Path) -
     assert command("--version")[1].startswith("Removing orphan pid file.\nTorchServe Version is ")
 
 
+@pytest.mark.check("cli", 3)
 @pytest.mark.parametrize("flags", [(), ("--start",), ("--foreground",), ("--models", "a.mar", "--ncs")])
 def test_a_model_store_is_mandatory(command: Command, flags: tuple[str, ...]) -> None:
     assert command(*flags) == (1, "Missing mandatory parameter --model-store\n")
 
 
+@pytest.mark.check("cli", 4)
 def test_checks_in_their_order(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = {
         "--log-config": "l.xml",
@@ -88,6 +93,7 @@ def test_checks_in_their_order(command: Command, tmp_path: Path, monkeypatch: py
             cure.mkdir()
 
 
+@pytest.mark.check("cli", 13)
 def test_variable_beats_flag(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "c.cfg").write_text("model_store=there")
     monkeypatch.setenv("TS_CONFIG_FILE", "gone.cfg")
@@ -115,6 +121,7 @@ def test_the_store_of_the_environment_counts_if_allowed(
     assert command() == (1, "--model-store directory not found: /gone\n")
 
 
+@pytest.mark.check("config", 29)
 def test_jvm_options_are_warned_about(command: Command, tmp_path: Path) -> None:
     (tmp_path / "config.properties").write_text("vmargs=-Xmx1g -XX:+UseG1GC")
     warning = "Warning: TorchServe is using non-default JVM parameters: -Xmx1g -XX:+UseG1GC\n"

@@ -114,6 +114,7 @@ def test_the_foreground_is_the_server(terminal: Terminal) -> None:
     assert terminal.output.readline() == "Removing orphan pid file.\n"
 
 
+@pytest.mark.check("cli", 11)
 def test_a_foreign_process_is_left_alone(terminal: Terminal) -> None:
     pidfile.write(terminal.pid_file, os.getpid())
     assert terminal.run("--stop") == 0

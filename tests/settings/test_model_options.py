@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ import yaml as pyyaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelserver.settings.command_line import CommandLine
+from modelserver.settings.loading import load
 from modelserver.settings.model_options import ModelOptions, Requested, resolve
-from modelserver.settings.models_property import find_entry
+from modelserver.settings.models_property import Entry, find_entry
 from modelserver.settings.notices import Notice
 from modelserver.settings.table import Settings
 from modelserver.settings.torchrun import Torchrun
+from modelserver.settings.yaml_values import shown
 
 
 def resolved(
@@ -46,7 +50,9 @@ def options(*arguments: Any, **keywords: Any) -> ModelOptions:
 
 
 def warnings(*arguments: Any, **keywords: Any) -> list[str]:
-    return [notice.message for notice in resolved(*arguments, **keywords)[1]]
+    """Without the place, which `test_warnings_name_the_file` looks at."""
+    place = " (model configuration of model noop 1.0)"
+    return [notice.message.removesuffix(place) for notice in resolved(*arguments, **keywords)[1]]
 
 
 def test_defaults() -> None:
@@ -59,6 +65,9 @@ def test_defaults() -> None:
             response_timeout=120,
             startup_timeout=120,
             job_queue_size=100,
+            job_queue_bytes=1 << 30,
+            max_requests_per_worker=0,
+            max_worker_memory=0,
             use_job_ticket=False,
             max_retry_timeout_in_sec=300,
             client_timeout_in_mills=0,
@@ -89,7 +98,10 @@ def test_defaults() -> None:
         ("batchSize: -3", "batch_size", 1, None),
         ("batchSize: abc", "batch_size", 1, "Invalid batchSize: abc, should be integer"),
         ("batchSize: true", "batch_size", 1, "Invalid batchSize: true, should be integer"),
-        ("BatchSize: 7", "batch_size", 1, None),
+        ("BatchSize: 7", "batch_size", 1, "Unknown key BatchSize: did you mean batchSize?"),
+        ("max_workers: 7", "max_workers", 0, "Unknown key max_workers: did you mean maxWorkers?"),
+        ("handler: {batchsize: 3}\nbatch: 3\nmodel_type: x\nmax_length: 9", "batch_size", 1, None),
+        ('batchSize: "a\\nb"', "batch_size", 1, "Invalid batchSize: a\\nb, should be integer"),
         ("batchSize: 2\nbatchSize: 3", "batch_size", 3, None),
         ("maxBatchDelay: 0", "max_batch_delay", 0, None),
         ("maxBatchDelay: -1", "max_batch_delay", 100, "Invalid maxBatchDelay:-1"),
@@ -196,6 +208,7 @@ def test_torchrun_keeps_what_is_stated_and_warns_of_the_rest() -> None:
         "monitor-interval": 3,
         "node-rank": 0,
         "max-restarts": 3,
+        "nproc_per_nodes": 2,
     }
     stated = {"parallelType": "pp", "torchrun": given_map}
     assert options(stated).torchrun == Torchrun(rdzv_backend="static", rdzv_conf="a=1", monitor_interval=3, node_rank=0)
@@ -205,6 +218,7 @@ def test_torchrun_keeps_what_is_stated_and_warns_of_the_rest() -> None:
         "Invalid OMP_NUMBER_THREADS:2, reset to 1",
         "Invalid torchrun.rdzv-endpoint:7, should be string",
         "unsupported parameter max-restarts",
+        "unsupported parameter nproc_per_nodes: did you mean nproc-per-node?",
     ]
 
 
@@ -285,8 +299,39 @@ def test_numbers_of_the_models_property(value: object, number: int | None) -> No
 def test_bad_values_of_the_models_property(value: object) -> None:
     entry, notices = find_entry({"m": {"1.0": {"batchSize": value, "maxWorkers": 2}}}, "m", "1.0")
     assert (entry.batch_size, entry.max_workers) == (None, 2)
-    message = "Invalid value for model: m:1.0, parameter: batchSize"
+    message = f"Invalid value for model: m:1.0, parameter: batchSize: {shown(value)}, expected an integer"
     assert notices == [Notice("ERROR", "util.ConfigManager", message)]
+
+
+def test_names_and_runtimes_of_the_models_property() -> None:
+    stated = {"runtimeType": [], "BatchSize": 3, "marName": "m.mar", "parallelLevel": 1, "defaultVersion": True, "a": 1}
+    entry, notices = find_entry({"m": {"1.0": stated}}, "m", "1.0")
+    assert entry == Entry()
+    assert [notice.message for notice in notices] == [
+        "Invalid value for model: m:1.0, parameter: runtimeType: [], expected one of python, python3, LSP",
+        "Unknown parameter of model: m:1.0, parameter: BatchSize: did you mean batchSize?",
+    ]
+
+
+def test_warnings_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "config.properties").write_text('\nmodels={"m": {"1.0": {"batchSize": "x"}}}')
+    settings = load(CommandLine(), {}, tmp_path)
+    _, notices = resolve(
+        "m",
+        "1.0",
+        Requested(),
+        {"maxWorkers": "x"},
+        settings,
+        manifest_runtime="python",
+        gpus=0,
+        cpus=1,
+        at_startup=False,
+        yaml_name="conf/model.yaml",
+    )
+    assert [notice.message for notice in notices] == [
+        "Invalid maxWorkers: x, should be integer (conf/model.yaml of model m 1.0)",
+        "Invalid value for model: m:1.0, parameter: batchSize: x, expected an integer (models, config.properties:2)",
+    ]
 
 
 def test_models_property_counts_for_its_name_and_version_only() -> None:
@@ -328,22 +373,31 @@ def test_silent_numbers_of_a_registration() -> None:
     assert options({"maxBatchDelay": 4}, requested=Requested(max_batch_delay=0)).max_batch_delay == 0
 
 
+def test_limits_after_which_a_worker_is_replaced() -> None:
+    everywhere = {"max_requests_per_worker": 1000, "max_worker_memory_mb": 512}
+    inherited = options({}, **everywhere)
+    assert (inherited.max_requests_per_worker, inherited.max_worker_memory) == (1000, 512 << 20)
+    own = options({"maxRequestsPerWorker": 0, "maxWorkerMemoryInMB": 64}, **everywhere)
+    assert (own.max_requests_per_worker, own.max_worker_memory) == (0, 64 << 20)
+    assert options({"maxRequestsPerWorker": -5}).max_requests_per_worker == 0
+
+
 json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
 )
-KEYS = re.findall(
+NAMES = re.findall(
     r"\w+",
     "minWorkers maxWorkers batchSize maxBatchDelay responseTimeout startupTimeout jobQueueSize useJobTicket deviceIds "
     "maxRetryTimeoutInSec clientTimeoutInMills deviceType parallelType parallelLevel torchrun continuousBatching "
     "sequenceBatching sequenceMaxIdleMSec sequenceTimeoutMSec maxNumSequence maxSequenceJobQueueSize "
-    "asyncCommunication useVenv runtimeType",
+    "asyncCommunication useVenv runtimeType maxRequestsPerWorker maxWorkerMemoryInMB",
 )
 
 
 @given(
-    stated=st.dictionaries(st.sampled_from(KEYS), json),
-    entry=st.dictionaries(st.sampled_from(KEYS), json),
+    stated=st.dictionaries(st.sampled_from(NAMES), json),
+    entry=st.dictionaries(st.sampled_from(NAMES), json),
     gpus=st.integers(0, 2),
     at_startup=st.booleans(),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from modelserver.settings.banner import banner
 from modelserver.settings.command_line import parse
 from modelserver.settings.loading import load
@@ -23,6 +25,7 @@ def lines(settings: Settings) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text[1:].split("\n"))
 
 
+@pytest.mark.check("cli", 23)
 def test_labels_in_order() -> None:
     assert list(lines(Settings())) == LABELS
 

@@ -30,6 +30,7 @@ def test_flags(arguments: list[str], expected: CommandLine) -> None:
     assert parse(arguments) == expected
 
 
+@pytest.mark.check("cli", 5)
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

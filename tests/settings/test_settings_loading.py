@@ -75,6 +75,8 @@ def test_command_line_beats_the_file(tmp_path: Path) -> None:
     assert settings.source("workflow_store") == "key model_store"
 
 
+@pytest.mark.check("config", 7)
+@pytest.mark.check("config", 9)
 def test_environment_counts_only_where_the_file_allows_it(tmp_path: Path) -> None:
     flags = ("--models", "flag.mar", "--disable-token-auth")
     environ = {
@@ -101,6 +103,7 @@ def test_irregular_environment_names(tmp_path: Path) -> None:
     assert (store.model_store, store.workflow_store) == (tmp_path / "b", tmp_path / "a")
 
 
+@pytest.mark.check("config", 8)
 def test_allowed_urls_from_the_environment_need_a_second_key(tmp_path: Path) -> None:
     on = "enable_envvars_config=true\nallowed_urls=file://.*\n"
     assert loaded(tmp_path, on, TS_ALLOWED_URLS="s3://.*").allowed_urls[0].pattern == "file://.*"
@@ -129,16 +132,39 @@ def test_environment_values_are_not_substituted(tmp_path: Path) -> None:
     [
         (
             "inference_address=127.0.0.1:8080",
-            "Invalid binding address: 127.0.0.1:8080 (inference_address, config.properties:1)",
+            "Invalid binding address: 127.0.0.1:8080 (inference_address, config.properties:1): "
+            "expected http://HOST[:PORT], https://HOST[:PORT] or unix:/PATH",
         ),
-        ("\n\nnumber_of_netty_threads=abc", 'For input string: "abc" (number_of_netty_threads, config.properties:3)'),
-        ("job_queue_size=", 'For input string: "" (job_queue_size, config.properties:1)'),
-        ("max_request_size=-5", "bytes must be non-negative: -5 (max_request_size, config.properties:1)"),
-        ("default_workers_per_model=-1", "must be at least 0: -1 (default_workers_per_model, config.properties:1)"),
-        ("grpc_inference_port=abc", 'For input string: "abc" (grpc_inference_port, config.properties:1)'),
+        (
+            "\n\nnumber_of_netty_threads=abc",
+            'For input string: "abc" (number_of_netty_threads, config.properties:3): expected an integer',
+        ),
+        (
+            "job_queue_size=",
+            'For input string: "" (job_queue_size, config.properties:1): expected an integer from 1',
+        ),
+        (
+            "max_request_size=-5",
+            "bytes must be non-negative: -5 (max_request_size, config.properties:1): expected an integer from 0",
+        ),
+        (
+            "default_workers_per_model=-1",
+            "must be at least 0: -1 (default_workers_per_model, config.properties:1): expected an integer from 0",
+        ),
+        (
+            "grpc_inference_port=abc",
+            'For input string: "abc" (grpc_inference_port, config.properties:1): expected a port from 0 to 65535',
+        ),
+        (
+            "blacklist_env_vars=*",
+            "Invalid regular expression: * (nothing to repeat at position 0) (blacklist_env_vars, config.properties:1)"
+            ": expected a regular expression",
+        ),
+        ("model_store=\\u0000\\n", r"Invalid path: '\x00' (model_store, config.properties:1): expected a path"),
         (
             "grpc_inference_max_connection_age_ms=0",
-            "max connection age must be positive: 0 (grpc_inference_max_connection_age_ms, config.properties:1)",
+            "max connection age must be positive: 0 (grpc_inference_max_connection_age_ms, config.properties:1): "
+            "expected a 64-bit integer from 1",
         ),
         ("a=$$NOPE$$", "Invalid Environment Variable NOPE (a, config.properties:1)"),
         (
@@ -147,14 +173,23 @@ def test_environment_values_are_not_substituted(tmp_path: Path) -> None:
         ),
         ("inference_address=http://*:80", "Unknown host: http://*:80 (inference_address, config.properties:1)"),
         ("grpc_management_address=*", "Unknown host: * (grpc_management_address, config.properties:1)"),
-        ("grpc_inference_address=unix:/x", "Invalid host: unix:/x (grpc_inference_address, config.properties:1)"),
+        (
+            "grpc_inference_address=http://x",
+            "Invalid host: http://x (grpc_inference_address, config.properties:1): "
+            "expected a host name, an IP address or unix:/PATH",
+        ),
+        (
+            "use_native_io=false\ngrpc_inference_address=unix:/x",
+            "unix domain socket requires use_native_io set to true. (grpc_inference_address, config.properties:2)",
+        ),
         (
             "enable_grpc_ssl=true\ncertificate_file=config.properties",
             "TLS needs keystore, or both certificate_file and private_key_file (enable_grpc_ssl, config.properties:1)",
         ),
         (
             "log_level=loud",
-            '"loud" is none of OFF, FATAL, ERROR, WARN, INFO, DEBUG, TRACE, ALL (log_level, config.properties:1)',
+            'Invalid value: "loud" (log_level, config.properties:1): '
+            "expected OFF, FATAL, ERROR, WARN, INFO, DEBUG, TRACE or ALL",
         ),
     ],
 )
@@ -164,11 +199,100 @@ def test_refusals(tmp_path: Path, text: str, error: str) -> None:
     assert str(refused.value) == error
 
 
+@pytest.mark.parametrize(
+    ("inference", "management"),
+    [
+        ("http://127.0.0.1:8080", "https://127.0.0.1:8080"),
+        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:8080", "http://[::]:8080"),
+    ],
+)
+def test_two_listeners_cannot_share_a_port_unless_they_are_one(tmp_path: Path, inference: str, management: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, f"inference_address={inference}\nmanagement_address={management}")
+    assert str(refused.value) == (
+        f"{management} takes the port of inference_address={inference}: only equal REST addresses share one "
+        "(management_address, config.properties:2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "grpc_management_port=7070",
+            "127.0.0.1:7070 takes the port of grpc_inference_port=127.0.0.1:7070: only equal REST addresses share one "
+            "(grpc_management_port, config.properties:1)",
+        ),
+        (
+            "grpc_inference_address=0.0.0.0\ngrpc_inference_port=8082",
+            "0.0.0.0:8082 takes the port of metrics_address=http://127.0.0.1:8082: only equal REST addresses share one "
+            "(grpc_inference_port, config.properties:2)",
+        ),
+    ],
+)
+def test_grpc_shares_no_port(tmp_path: Path, text: str, error: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, text)
+    assert str(refused.value) == error
+    loaded(tmp_path, "grpc_inference_port=0\ngrpc_management_port=0")
+    loaded(tmp_path, f"grpc_inference_address=unix:{tmp_path}/g\ngrpc_inference_port=8080")
+
+
+@pytest.mark.parametrize(
+    ("inference", "management", "more"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080", ""),
+        ("http://127.0.0.1:0", "http://0.0.0.0:0", ""),
+        ("http://127.0.0.1:8080", "http://127.0.0.2:8080", ""),
+        ("http://127.0.0.1:8080", "http://[::1]:8080", ""),
+        ("unix:/tmp/a", "unix:/tmp/b", ""),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8081", "metrics_address=http://0.0.0.0:8080\nenable_metrics_api=0"),
+    ],
+)
+def test_listeners_that_do_not_collide(tmp_path: Path, inference: str, management: str, more: str) -> None:
+    settings = loaded(tmp_path, f"inference_address={inference}\nmanagement_address={management}\n{more}")
+    assert (str(settings.inference_address), str(settings.management_address)) == (inference, management)
+
+
+def test_misspelt_keys_are_pointed_at(tmp_path: Path) -> None:
+    text = "job_queue=7\nNUM_WORKERS=1\nNumber-Of-GPU=1\nversion=9\na\\nb=1\n"
+    settings = loaded(tmp_path, text)
+    assert settings.job_queue_size == 100
+    warned = [text for text in messages(settings, "WARN") if text.startswith("Unknown")]
+    assert warned == [
+        "Unknown key job_queue: did you mean job_queue_size? (config.properties:1)",
+        "Unknown key Number-Of-GPU: did you mean number_of_gpu? (config.properties:3)",
+    ]
+    assert messages(settings, "INFO") == [
+        "Unknown key NUM_WORKERS has no effect (config.properties:2)",
+        r"Unknown key a\nb has no effect (config.properties:5)",
+    ]
+
+
+def test_a_file_that_is_no_configuration_is_not_listed_whole(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, "".join(f"{'x' * 200}{number}\n" for number in range(30)))
+    assert len(messages(settings, "INFO")) == 20
+    assert max(map(len, messages(settings, "INFO"))) < 150
+    assert messages(settings, "WARN")[-1] == "10 more unknown keys"
+
+
+def test_misspelt_variables_are_pointed_at_where_variables_count(tmp_path: Path) -> None:
+    environ = {"TS_JOB_QUEUE": "7", "TS_CONFIG": "x", "TS_BENCHMARK": "1", "TS_MODELS": "{}", "JOB_QUEUE_SIZE": "1"}
+    assert messages(loaded(tmp_path, "allowed_urls=x", **environ), "WARN") == []
+    opened = loaded(tmp_path, "enable_envvars_config=true\nallowed_urls=x", **environ)
+    assert messages(opened, "WARN") == [
+        "Unknown environment variable TS_JOB_QUEUE: did you mean TS_JOB_QUEUE_SIZE?",
+        "TS_MODELS has no effect: models is not read from the environment",
+    ]
+
+
 def test_refusals_name_the_environment(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r'^For input string: "\\udcff" \(job_queue_size, environment TS_'):
         loaded(tmp_path, "enable_envvars_config=true", TS_JOB_QUEUE_SIZE="\udcff")
 
 
+@pytest.mark.check("config", 11)
 def test_key_material_must_exist_where_it_is_used(tmp_path: Path) -> None:
     assert loaded(tmp_path, "keystore=gone.p12").keystore == tmp_path / "gone.p12"
     for use in ("enable_grpc_ssl=true", "management_address=https://127.0.0.1"):
@@ -263,5 +387,6 @@ def test_no_value_crashes_the_loading(tmp_path_factory: pytest.TempPathFactory, 
         settings = load(CommandLine(ts_config="value.cfg"), {}, cwd)
     except ConfigurationError as error:
         assert f"({key}, value.cfg:1)" in str(error)
+        assert str(error).isprintable()
         return
     assert settings.source(key) == "value.cfg:1"

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import javaproperties
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelserver.errors import ConfigurationError
-from modelserver.settings.properties import Given, parse_properties
+from modelserver.settings.properties import Given, parse_properties, read_properties
 
 
 def texts(content: bytes, **environ: str) -> dict[str, str]:
     return {key: given.text for key, given in parse_properties(content, "f", environ).items()}
 
 
+@pytest.mark.check("config", 1)
 @pytest.mark.parametrize("line", [b"a=b", b"a = b", b"a : b", b"a b", b"a:b", b" \t\fa=b", b"a\t=\tb", b"a=\\\n   b"])
 def test_separators_are_equal(line: bytes) -> None:
     assert texts(line) == {"a": "b"}
 
 
+@pytest.mark.check("config", 1)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -64,6 +69,35 @@ def test_unset_variable() -> None:
 def test_bad_escape() -> None:
     with pytest.raises(ConfigurationError, match=r"^Malformed \\uxxxx encoding\. .*f:2"):
         texts(b"# x\na=\\u12g4")
+
+
+@given(st.text(alphabet="ab =:#!\\\n\r\t\fu0041"))
+def test_the_syntax_is_that_of_the_library(text: str) -> None:
+    try:
+        expected = javaproperties.loads(text)
+    except javaproperties.InvalidUEscapeError:
+        with pytest.raises(ConfigurationError, match="Malformed"):
+            texts(text.encode())
+        return
+    assert texts(text.encode()) == expected
+
+
+def test_continued_lines_of_any_number() -> None:
+    """Where the time grew with the square of their number this would not end."""
+    assert texts(b"a=" + b"x\\\n" * 100_000) == {"a": "x" * 100_000}
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^cannot read it: Is a directory$"):
+        read_properties(tmp_path, "it", {})
+    with pytest.raises(ConfigurationError, match=r"^cannot read it: No such file or directory$"):
+        read_properties(tmp_path / "gone", "it", {})
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigurationError, match=r"^it is no configuration: it has more than 16 MiB$"):
+        read_properties(tmp_path / "huge", "it", {})
+    (tmp_path / "empty").touch()
+    assert read_properties(tmp_path / "empty", "it", {}) == {}
 
 
 @given(st.binary() | st.text(alphabet="a=:\\u0$ \n\r#!\u00e9\ud800").map(lambda text: text.encode("utf-8", "replace")))

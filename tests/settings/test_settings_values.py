@@ -13,6 +13,7 @@ from modelserver.settings.addresses import Address, parse_address
 from modelserver.settings.table import FIXED_KEYS, Settings, rows
 
 
+@pytest.mark.check("config", 11)
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -112,10 +113,12 @@ def test_other_booleans_are_false_and_reported(text: str) -> None:
     assert doubt.value.notice.level == "WARN"
 
 
+@pytest.mark.check("config", 23)
 def test_minutes_may_be_fractions() -> None:
     assert values.minutes("0.25") == 0.25
 
 
+@pytest.mark.check("config", 23)
 @pytest.mark.parametrize("text", ["abc", "", "nan", "inf", "-1", "1_0"])
 def test_bad_minutes_give_an_hour(text: str) -> None:
     with pytest.raises(values.Tolerated) as doubt:
@@ -206,6 +209,7 @@ def test_settings_without_configuration() -> None:
     assert settings.metrics_config == settings.home / "ts" / "configs" / "metrics.yaml"
     assert settings.source("job_queue_size") == "default"
     assert settings.drain_timeout == 10
+    assert settings.lame_duck_delay == 0
     assert Settings(job_queue_size=3).job_queue_size == 3
 
 

@@ -10,6 +10,7 @@ from modelserver.settings import unserved
 from modelserver.settings.command_line import CommandLine
 from modelserver.settings.loading import load
 from modelserver.settings.model_options import ModelOptions, Requested, resolve
+from modelserver.settings.snapshot import parse_snapshot
 from modelserver.settings.table import Settings
 from modelserver.settings.unserved import unserved_options, unserved_settings
 
@@ -26,18 +27,31 @@ def test_defaults_need_no_warning() -> None:
     assert unserved_options("m", "1.0", options({})) == []
 
 
+def test_packages_of_a_model_are_served() -> None:
+    assert unserved_settings(Settings(install_py_dep_per_model=True)) == []
+    assert unserved_options("m", "1.0", options({"useVenv": True})) == []
+
+
+def test_saved_configurations_are_served() -> None:
+    """In files; other stores are not there yet."""
+    snapshot = parse_snapshot('{"modelCount": 1, "models": {}}')
+    assert unserved_settings(Settings(model_snapshot=snapshot, snapshot_keep=20)) == []
+    (notice,) = unserved_settings(Settings(snapshot_store="dynamodb"))
+    assert notice.message == "snapshot_store has no effect in this version (default)"
+
+
 def test_the_warning_names_the_place(tmp_path: Path) -> None:
-    (tmp_path / "config.properties").write_text("job_queue_size=5\ncors_allowed_origin=*\nlog_format=json\n")
+    (tmp_path / "config.properties").write_text("cors_allowed_origin=*\ndebug=true\nlog_format=json\n")
     settings = load(CommandLine(), {}, tmp_path)
     assert [notice.message for notice in unserved_settings(settings)] == [
-        "cors_allowed_origin has no effect in this version (config.properties:2)",
+        "debug has no effect in this version (config.properties:2)",
         "log_format has no effect in this version (config.properties:3)",
     ]
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("useJobTicket", True), ("clientTimeoutInMills", 5), ("parallelType", "tp"), ("asyncCommunication", True)],
+    [("continuousBatching", True), ("sequenceBatching", True), ("asyncCommunication", True)],
 )
 def test_options_of_a_model(key: str, value: object) -> None:
     (notice,) = unserved_options("m", "1.0", options({key: value}))
@@ -46,5 +60,5 @@ def test_options_of_a_model(key: str, value: object) -> None:
 
 
 def test_every_name_is_one_of_the_table() -> None:
-    assert all(hasattr(Settings(), key) for key in (*unserved._KEYS, *unserved._FORMATS))
-    assert all(hasattr(options({}), field) for field in unserved._OPTIONS)
+    assert all(hasattr(Settings(), key) for key in (*unserved.KEYS, *unserved.FORMATS))
+    assert all(hasattr(options({}), field) for field in unserved.OPTIONS)

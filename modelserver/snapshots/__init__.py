@@ -1,0 +1,1 @@
+"""Saved configurations: written after every change, taken up again at the next start."""

@@ -1,6 +1,6 @@
 """Every error a client can see, once: HTTP status, gRPC code, the outer `type` text and the message.
 
-Raised anywhere below, rendered in two places only: `rest/render.py` and (later) `rpc/`. Source of statuses and texts:
+Raised anywhere below, rendered in two places only: `rest/render.py` and `rpc/render.py`. Source of statuses and texts:
 TorchServe 0.12 as observed; README's compatibility notes name the deviations.
 """
 
@@ -19,6 +19,7 @@ class Cause(StrEnum):
     HANDLER_IMPORT = "handler cannot be imported"
     HANDLER_CONTRACT = "handler contract broken"
     STORAGE = "storage failed"
+    DOWNLOAD = "download failed"
     DEPENDENCY = "dependency installation failed"
     INITIALIZE = "exception in initialize"
     OUT_OF_MEMORY = "out of memory"
@@ -35,6 +36,7 @@ class Cause(StrEnum):
     QUEUE_FULL = "queue full"
     NO_TICKET = "no idle worker"
     DEADLINE = "deadline passed"
+    REPLY_TOO_LARGE = "reply too large"
 
     @property
     def permanent(self) -> bool:
@@ -105,6 +107,10 @@ class BadRequest(ServerError):
     type = "BadRequestException"
 
 
+class MalformedMessage(BadRequest):
+    """A gRPC message that is none, or one that is missing."""
+
+
 class InvalidModel(ServerError):
     """An archive whose manifest or configuration cannot be used."""
 
@@ -127,6 +133,17 @@ class ModelError(ServerError):
     status = 400
     grpc = "INVALID_ARGUMENT"
     type = "ModelException"
+
+
+class ModelApiDisabled(ServerError):
+    """Models can neither be registered nor unregistered here; over gRPC, where no method is missing for it."""
+
+    status = 405
+    grpc = "PERMISSION_DENIED"
+    type = "ModelException"
+
+    def __init__(self) -> None:
+        super().__init__("Model API disabled")
 
 
 class DownloadFailed(ServerError):
@@ -198,7 +215,7 @@ class Conflict(ServerError):
     """The version is registered already."""
 
     status = 409
-    grpc = "ALREADY_EXISTS"
+    grpc = "ABORTED"
     type = "ConflictStatusException"
 
 
@@ -253,8 +270,15 @@ class WorkerError(ServerError):
 
     def __init__(self, status: int, message: str, *, certificate: Certificate | None = None) -> None:
         super().__init__(message, certificate=certificate)
-        self.status = 507 if status == 413 else status  # type: ignore[misc]
-        self.grpc = grpc_code(self.status)  # type: ignore[misc]
+        self.status = _http_status(status)  # type: ignore[misc]
+        self.grpc = grpc_code(status)  # type: ignore[misc]
+
+
+def _http_status(status: int) -> int:
+    """What a worker says, as HTTP can say it."""
+    if status == 413:
+        return 507
+    return status if 100 <= status <= 599 else 500
 
 
 def grpc_code(status: int) -> str:

@@ -90,6 +90,7 @@ class Assembly:
             gpus=self._placement.gpus,
             cpus=self._cpus,
             at_startup=registration.at_startup,
+            yaml_name=(archive.manifest and archive.manifest.config_file) or "",
         )
         if registration.saved is not None:
             options = restored(options, registration.saved)

@@ -53,17 +53,25 @@ class Intake:
                 default_handler=self._default_handler,
                 default_name=registration.default_name,
                 salvage=registration.saved is not None,
+                s3_sse_kms=registration.s3_sse_kms,
+                reuse=registration.at_startup,
             )
         )
         try:
-            return await asyncio.shield(opening)
+            archive = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_discard_opened)
             raise
         except ServerError as error:
             if error.__cause__ is not None:
                 self._events.log("ERROR", "archive.model.ModelArchive", f"{registration.url}: {error.__cause__}")
+            if self._closed:
+                raise _stopping() from error
             raise
+        if archive.reused:
+            message = f"{archive.downloaded} is there already: {archive.url} is not downloaded again"
+            self._events.log("INFO", "archive.model.ModelArchive", message)
+        return archive
 
     async def equip(self, archive: Archive, options: ModelOptions, python_path: Sequence[str]) -> Archive:
         """Install what the archive brings; returns it with the interpreter its workers need.
@@ -81,8 +89,9 @@ class Intake:
         return archive
 
     def close(self) -> None:
-        """End every installation, begin nothing any more."""
+        """End every download and installation, begin nothing any more."""
         self._closed = True
+        self._store.stop()
         for installation in self._installations:
             installation.stop()
         self._threads.shutdown(wait=False)
@@ -113,17 +122,12 @@ class Intake:
 
 async def discard(archive: Archive) -> None:
     """Nothing of a failed registration stays: neither its model directory nor a file it downloaded."""
-    await asyncio.to_thread(_discard, archive)
-
-
-def _discard(archive: Archive) -> None:
-    archive.remove()
-    archive.remove_download()
+    await asyncio.to_thread(archive.discard)
 
 
 def _discard_opened(opening: asyncio.Future[Archive]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        _discard(opening.result())
+        opening.result().discard()
 
 
 def _stopping() -> ServiceUnavailable:

@@ -49,6 +49,7 @@ class Job:
         "created",
         "done",
         "error",
+        "expired",
         "kind",
         "label",
         "model",
@@ -86,16 +87,12 @@ class Job:
         self.tick: dict[Job, None] | None = None  # where it stands in the wheel of deadlines
         self.place = Place.QUEUED
         self.cancelled = False
+        self.expired = False  # its deadline has passed: it was answered, and what its worker still says comes too late
         self.owner: Owner | None = None  # the model version that took it
         self.done = done
         self.reply: Reply | None = None
         self.error: ServerError | None = None
         self.chunks: Chunks | None = None
-
-    @property
-    def expired(self) -> bool:
-        """Its deadline has passed: it was answered, and what its worker still says comes too late."""
-        return self.cancelled and self.error is not None
 
     def succeed(self, reply: Reply) -> None:
         """The first reply is there."""
@@ -104,12 +101,17 @@ class Job:
 
     def fail(self, error: ServerError) -> None:
         """There will be no (more) reply."""
-        self.error = error
         if self.chunks is not None:
             self.leave_wheel()
             self.chunks.fail(error)
         else:
+            self.error = error
             self._finish()
+
+    def take_error(self) -> Exception:
+        """Why there is no reply, to be raised: an error that the job still held would refer back to it for ever."""
+        error, self.error = self.error, None
+        return error or RuntimeError("a job is over without reply or error")
 
     def end(self) -> None:
         """The last of its chunks has been put."""
@@ -178,7 +180,7 @@ class Chunks:
         """The next piece; None at the end. Raises the error that broke the stream."""
         while not self._pieces:
             if self._error is not None:
-                raise self._error
+                raise self._take_error()
             if self._ended:
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
@@ -186,6 +188,12 @@ class Chunks:
         piece = self._pieces.popleft()
         self._held -= len(piece)
         return piece
+
+    def _take_error(self) -> BaseException:
+        """Once: an error that was raised refers to its frames, these refer to the chunks, and so for ever."""
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

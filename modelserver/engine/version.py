@@ -166,10 +166,11 @@ class ModelVersion:
         if not job.sent:
             self._warn("wlm.Model", f"Drop inference request {job.request.id} due to client timeout")
         self.cancel(job)
-        job.error = error
+        job.expired = True
         if chunks is not None:
             chunks.fail(error)
         else:
+            job.error = error
             done(job)
 
     def _note_late(self, job: Job, what: str) -> None:

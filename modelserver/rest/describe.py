@@ -1,72 +1,15 @@
-"""The JSON of `GET /models/{model}`, and the call that asks the handler for its part of it."""
+"""The call that asks a handler to describe itself."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from typing import Any
 
 from modelserver.engine.job import Job
-from modelserver.engine.requests import VersionStatus, WorkerStatus
 from modelserver.rest.call import Call
 from modelserver.rest.ports import Engine
 from modelserver.rest.replies import request_headers, submit
 from modelserver.wire.frames import DESCRIBE, Reply, Request
-
-
-def describe_version(version: VersionStatus) -> dict[str, Any]:
-    """One element of the answer; members that are None are not written."""
-    options = version.options
-    return {
-        "modelName": version.model_name,
-        "modelVersion": version.model_version,
-        "modelUrl": version.model_url,
-        "runtime": version.runtime,
-        "minWorkers": version.min_workers,
-        "maxWorkers": version.max_workers,
-        "batchSize": options.batch_size,
-        "maxBatchDelay": options.max_batch_delay,
-        "responseTimeout": options.response_timeout,
-        "startupTimeout": options.startup_timeout,
-        "maxRetryTimeoutInSec": options.max_retry_timeout_in_sec,
-        "clientTimeoutInMills": options.client_timeout_in_mills,
-        "parallelType": options.parallel_type,
-        "parallelLevel": options.parallel_level,
-        "deviceType": options.device_type,
-        "deviceIds": list(options.device_ids) if options.device_ids is not None else None,
-        "continuousBatching": options.continuous_batching,
-        "useJobTicket": options.use_job_ticket,
-        "useVenv": options.use_venv,
-        "stateful": options.sequence_batching,
-        "sequenceMaxIdleMSec": options.sequence_max_idle_msec,
-        "sequenceTimeoutMSec": options.sequence_timeout_msec,
-        "maxNumSequence": options.max_num_sequence,
-        "maxSequenceJobQueueSize": options.max_sequence_job_queue_size,
-        "loadedAtStartup": version.loaded_at_startup,
-        "workers": [_describe_worker(worker) for worker in version.workers],
-        "jobQueueStatus": {
-            "remainingCapacity": version.queue_remaining,
-            "pendingRequests": version.queue_pending,
-        },
-    }
-
-
-def _describe_worker(worker: WorkerStatus) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "id": worker.id,
-        "startTime": worker.started.strftime("%Y-%m-%dT%H:%M:%S.") + f"{worker.started.microsecond // 1000:03}Z",
-        "status": "READY" if worker.ready else "UNLOADING",
-        "memoryUsage": worker.memory,
-        "pid": worker.pid,
-        "gpu": worker.gpu is not None,
-        "gpuUsage": "N/A" if worker.gpu is None else worker.gpu_usage or "failed to obtained gpu usage",
-    }
-    if not worker.ready:
-        members["cause"] = worker.certificate.as_json() if worker.certificate is not None else None
-        members["nextRetryInSec"] = round(worker.next_retry, 1) if worker.next_retry is not None else None
-        members["gaveUp"] = worker.gave_up or None
-    return members
 
 
 async def ask_handler(call: Call, engine: Engine, model: str, version: str | None) -> Reply:
@@ -84,16 +27,5 @@ async def ask_handler(call: Call, engine: Engine, model: str, version: str | Non
         call.record(0, time.monotonic(), ok=False)
         raise
     if job.reply is None:
-        raise job.error or RuntimeError("a job is over without reply or error")
+        raise job.take_error()
     return job.reply
-
-
-def customized_metadata(body: bytes) -> dict[str, Any] | None:
-    """The handler's answer as `customizedMetadata`: None (left out) if empty, {} unless it is a JSON object."""
-    if not body:
-        return None
-    try:
-        metadata = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return metadata if isinstance(metadata, dict) else {}

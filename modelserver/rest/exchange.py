@@ -121,8 +121,9 @@ class Exchange:
         """The connection is lost."""
         if not self.finished:
             self.disconnected = True
-            if self.on_gone is not None:
-                self.on_gone()
+            on_gone, self.on_gone = self.on_gone, None  # it refers to this exchange: no cycle may outlive the connection
+            if on_gone is not None:
+                on_gone()
 
     # The endpoint's side.
 

@@ -54,9 +54,10 @@ def prediction(engine: Engine, *, explain: bool) -> Endpoint:
 def answer(call: Call, job: Job) -> None:
     """The job has its first reply, or has failed."""
     reply = job.reply
+    if reply is None:
+        fail(call, job.error or RuntimeError("a job is over without reply or error"))
+        return
     try:
-        if reply is None:
-            raise job.error or RuntimeError("a job is over without reply or error")
         if job.chunks is not None:
             call.exchange.spawn(stream(call, reply, job.chunks))
         else:

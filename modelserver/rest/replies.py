@@ -41,6 +41,7 @@ def submit(call: Call, engine: Engine, job: Job, version: str | None) -> None:
         engine.submit(job, version)
     except ServiceUnavailable:
         call.job = job  # the model exists, so the request counts
+        job.cancel()  # it refers to the call: no cycle may outlive the answer
         raise
     call.job = job
     call.exchange.on_gone = partial(_abandon, call, engine, job)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from engine_scene import Scene, scenario, settle
 
+from harness.scene import Scene, scenario, settle
 from modelserver.errors import Cause, Certificate, ServerError, ServiceUnavailable
 from modelserver.wire.frames import Batch
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from engine_scene import Scene, scenario
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.scene import Scene, scenario
 from modelserver.engine.deadlines import TICK, Deadlines, Wheel
 from modelserver.engine.job import Job
 from modelserver.errors import Cause, RequestTimeout

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from engine_scene import Journal, MemoryPort, settle
 
+from harness.scene import Journal, MemoryPort, settle
 from modelserver.archives.dependencies import Dependencies
 from modelserver.archives.store import ArchiveStore
 from modelserver.engine.assembly import Assembly

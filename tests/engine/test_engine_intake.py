@@ -6,15 +6,16 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from engine_scene import Journal, MemoryPort
 
+from harness.origin import Origin
+from harness.scene import Journal, MemoryPort
 from modelserver.archives.archive import Archive
 from modelserver.archives.dependencies import Dependencies
 from modelserver.archives.store import ArchiveStore
@@ -56,7 +57,7 @@ class SlowStore(ArchiveStore):
 class House:
     """An engine with one model, `m`, whose packages are installed by the program above."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, allowed: Sequence[str] = ()) -> None:
         self.path = path
         program = path / "bin" / "python3"
         program.parent.mkdir()
@@ -67,7 +68,7 @@ class House:
         manifest = {"model": {"modelName": "m", "handler": "h.py", "requirementsFile": "r"}, "runtime": "python3"}
         (directory / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
         settings = Settings(model_store=path / "store", temp_dir=path / "temp", install_py_dep_per_model=True)
-        self.store = SlowStore(settings.model_store, settings.temp_dir, [])
+        self.store = SlowStore(settings.model_store, settings.temp_dir, allowed)
         self.journal = Journal()
         self.port = MemoryPort()
         environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "PLACE": str(path)}
@@ -77,8 +78,8 @@ class House:
         )
         self.engine = Engine(settings, self.store, dependencies, assembly, self.journal)
 
-    def register(self) -> asyncio.Task[Any]:
-        registration = Registration(url="one", initial_workers=1)
+    def register(self, url: str = "one") -> asyncio.Task[Any]:
+        registration = Registration(url=url, initial_workers=1)
         return asyncio.ensure_future(self.engine.register(registration))
 
     async def pip(self) -> psutil.Process:
@@ -115,11 +116,11 @@ async def refused(call: Awaitable[object], error: type[ServerError], text: str) 
     assert raised.value.message == text
 
 
-def play(path: Path, scene: Callable[[House], Awaitable[None]]) -> None:
+def play(path: Path, scene: Callable[[House], Awaitable[None]], allowed: Sequence[str] = ()) -> None:
     """Run a scene in a house of its own; whatever comes of it, no program runs on."""
 
     async def main() -> None:
-        house = House(path)
+        house = House(path, allowed)
         try:
             await asyncio.wait_for(scene(house), 40)
         finally:
@@ -191,6 +192,20 @@ def test_close_ends_an_installation(tmp_path: Path) -> None:
         await refused(house.register(), ServiceUnavailable, STOPPING)
 
     play(tmp_path, scene)
+
+
+def test_close_ends_a_download(tmp_path: Path) -> None:
+    with Origin() as origin:
+        url = origin.script("/m.mar", lambda request: origin.hang())
+
+        async def scene(house: House) -> None:
+            registering = house.register(url)
+            await until(origin.hung.is_set)
+            await house.engine.close(0)
+            await refused(registering, ServiceUnavailable, STOPPING)
+            assert [path.name for path in (house.path / "store").iterdir()] == ["one"]
+
+        play(tmp_path, scene, ["http://.*"])
 
 
 def test_a_cancelled_registration_waits_for_the_end_of_its_installation(tmp_path: Path) -> None:

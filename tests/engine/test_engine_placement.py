@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_scene import Journal, MemoryPort
 
+from harness.scene import Journal, MemoryPort
 from modelserver.archives.dependencies import Dependencies
 from modelserver.archives.store import ArchiveStore
 from modelserver.engine.assembly import Assembly

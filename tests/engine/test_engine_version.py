@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from engine_scene import Scene, scenario, settle
 
 from harness import clock
+from harness.scene import Scene, scenario, settle
 from modelserver.engine.slot import State
 from modelserver.errors import Cause, Certificate, ServiceUnavailable, WorkerError
 from modelserver.wire.frames import (

@@ -51,6 +51,7 @@ class ServerProcess:
         for path in (self.store, self.temp):
             path.mkdir(exist_ok=True)
         keys = {f"{name}_address": "http://127.0.0.1:0" for name in ("inference", "management", "metrics")}
+        keys |= {"grpc_inference_port": "0", "grpc_management_port": "0"}
         keys |= {name: str(value) for name, value in (config or {}).items()}
         (directory / "config.properties").write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
         self.command = [str(program), "--start", "--foreground"]
@@ -159,13 +160,19 @@ class ServerProcess:
 
     def url(self, api: str = "Inference") -> str:
         """Base URL of an API, from the server's own log."""
-        found = re.search(rf"{api} API bind to: (http://\S+)", self.output)
+        found = re.search(rf"{api} API bind to: (https?://\S+)", self.output)
+        assert found, self.output
+        return found[1]
+
+    def grpc_target(self, api: str = "inference") -> str:
+        """Where a gRPC port is, from the server's own log."""
+        found = re.search(rf"gRPC {api} API bind to: (\S+)", self.output)
         assert found, self.output
         return found[1]
 
     def request(self, method: str, path: str, api: str = "Inference", **options: Any) -> httpx.Response:
         """One HTTP request on a connection of its own."""
-        # Without `verify` every call reads the system's certificates: 24 ms, and no address here is one of TLS.
+        # Without `verify` every call reads the system's certificates: 24 ms, and tests make their own certificates.
         return httpx.request(method, self.url(api) + path, **{"timeout": DEADLINE, "verify": False, **options})
 
     def predict(self, model: str, content: bytes = b"", **options: Any) -> httpx.Response:

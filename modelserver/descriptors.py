@@ -34,9 +34,12 @@ class Headroom:
         self._reported = -_SILENCE  # seconds, monotonic
 
     def admits(self, connection: asyncio.BaseTransport) -> bool:
-        """Whether it may stay, judged by its descriptor: the lowest free number is always the next one taken."""
+        """Whether it may stay."""
+        return self.admits_descriptor(connection.get_extra_info("socket").fileno())
+
+    def admits_descriptor(self, descriptor: int) -> bool:
+        """The same, judged by its descriptor: the lowest free number is always the next one taken."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        descriptor = connection.get_extra_info("socket").fileno()
         if limit == resource.RLIM_INFINITY or descriptor < limit - min(_RESERVE, limit // 4):
             return True
         now = time.monotonic()

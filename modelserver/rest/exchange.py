@@ -121,7 +121,7 @@ class Exchange:
         """The connection is lost."""
         if not self.finished:
             self.disconnected = True
-            on_gone, self.on_gone = self.on_gone, None  # it refers to this exchange: no cycle may outlive the connection
+            on_gone, self.on_gone = self.on_gone, None  # it refers to this exchange, and no cycle may stay
             if on_gone is not None:
                 on_gone()
 

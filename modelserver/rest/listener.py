@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,11 +20,13 @@ from modelserver.rest.apps import Connector
 from modelserver.rest.door import keep_out, let_in
 from modelserver.rest.protocol import ProtocolOptions, protocol_class
 from modelserver.rest.reception import Reception
+from modelserver.rest.vestibule import HttpsOptions, Vestibule
 from modelserver.settings.addresses import Address
 
 BACKLOG: Final = 2048  # connections the kernel holds before we accept them
 _ROUND_TRIP: Final = 0.2  # seconds for a connection that has begun to be there, across a network ...
 _NO_TRIP: Final = 0.01  # ... and within the machine
+_LAST_HANDSHAKES: Final = 1.0  # seconds for clients that have connected to speak TLS once the server stops
 
 
 class Listener:
@@ -33,28 +38,48 @@ class Listener:
         self.socket = _bind(connector.address)
         self.address = _bound(connector.address, self.socket)
         self.reception = Reception()
+        self._file = _inode(connector.address)
         self._server: asyncio.Server | None = None
+        self._vestibule: Vestibule | None = None  # of https, instead of the loop's server
 
-    async def listen(self, options: ProtocolOptions) -> None:
-        """Begin to accept."""
+    async def listen(self, options: ProtocolOptions, https: HttpsOptions | None = None) -> None:
+        """Begin to accept; `https` is what an address of that kind needs in addition."""
         loop = asyncio.get_running_loop()
         self._welcome = self._protocols(options, loop)
         self.socket.listen(BACKLOG)
-        self._server = await loop.create_server(self._welcome, sock=self.socket, backlog=BACKLOG)
+        if self.address.tls:
+            assert https is not None
+            self._vestibule = Vestibule(self.socket, https, self._welcome)
+            self._vestibule.open()
+        else:
+            self._server = await loop.create_server(self._welcome, sock=self.socket, backlog=BACKLOG)
 
     async def stop_listening(self) -> None:
         """Let nobody in any more but those who have connected already."""
         if self.socket.fileno() < 0:
             return
-        if self.connector.address.scheme == "unix":
-            _unlink(self.connector.address.path)
+        self._remove_file()
+        if self._server is not None or self._vestibule is not None:
+            keep_out(self.socket)
+            await asyncio.sleep(_NO_TRIP if _within_the_machine(self.socket) else _ROUND_TRIP)
         if self._server is not None:
             await self._let_in_the_last(self._server)
+        if self._vestibule is not None:
+            await self._see_in_the_last(self._vestibule)
         self.socket.close()
 
+    def _remove_file(self) -> None:
+        """Of a Unix socket, unless another server has put its own there."""
+        if self._file is not None and self._file == _inode(self.address):
+            Path(self.address.path).unlink(missing_ok=True)
+
+    async def _see_in_the_last(self, vestibule: Vestibule) -> None:
+        vestibule.close()
+        for guest in let_in(self.socket):
+            vestibule.receive(guest)
+        await vestibule.emptied(_LAST_HANDSHAKES)
+
     async def _let_in_the_last(self, server: asyncio.Server) -> None:
-        keep_out(self.socket)
-        await asyncio.sleep(_NO_TRIP if _within_the_machine(self.socket) else _ROUND_TRIP)
         with self.socket.dup() as listening:  # the loop's own descriptor accepts no more once it is closed
             server.close()
             guests = let_in(listening)
@@ -88,9 +113,7 @@ def _bind(address: Address) -> socket.socket:
     """Bind without listening, so that a taken port is known before any model loads. Raises OSError."""
     try:
         if address.scheme == "unix":
-            _unlink(address.path)
-            bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            bound.bind(address.path)
+            bound = _bind_unix(address.path)
         else:
             family, _, _, _, place = socket.getaddrinfo(
                 address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -104,8 +127,38 @@ def _bind(address: Address) -> socket.socket:
     return bound
 
 
-def _unlink(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
+def _bind_unix(path: str) -> socket.socket:
+    """Takes the place of a socket that nobody listens on any more, but of nothing else. Raises OSError."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_stale(path):
+            Path(path).unlink(missing_ok=True)
+        bound.bind(path)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _is_stale(path: str) -> bool:
+    """Whether this is a Unix socket without a listener."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+        knocking.setblocking(False)
+        return knocking.connect_ex(path) == errno.ECONNREFUSED
+
+
+def _inode(address: Address) -> tuple[int, int] | None:
+    """Device and inode of a Unix socket's file; None for other addresses, or if it is gone."""
+    try:
+        facts = os.lstat(address.path) if address.scheme == "unix" else None
+    except OSError:
+        return None
+    return facts and (facts.st_dev, facts.st_ino)
 
 
 def _bound(address: Address, bound: socket.socket) -> Address:

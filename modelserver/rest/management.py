@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import re
-
-from modelserver.engine.requests import Registered, Registration, Scaled
-from modelserver.errors import BadRequest, MethodNotAllowed
+from modelserver.dialect.description import customized_metadata, describe_version
+from modelserver.dialect.outcomes import (
+    LONGEST_PAGE,
+    default_text,
+    page_of,
+    registered_text,
+    scaled_text,
+    unregistered_text,
+)
+from modelserver.dialect.registration import parse_registration
+from modelserver.engine.requests import Registered, Scaled
+from modelserver.errors import MethodNotAllowed
 from modelserver.rest.body import media_type
 from modelserver.rest.call import Call
-from modelserver.rest.describe import ask_handler, customized_metadata, describe_version
+from modelserver.rest.describe import ask_handler
+from modelserver.rest.hints import misspelt_parameters
 from modelserver.rest.openapi import describe_management
 from modelserver.rest.parameters import JsonParameters, Parameters, Query
 from modelserver.rest.ports import Engine
 from modelserver.rest.render import JSON_TYPE, json_text
 from modelserver.rest.replies import handler_headers, status_of
 from modelserver.settings.version import version as server_version
-
-_PAGE = 100
-_RUNTIMES = ("python", "python3", "LSP")
-_UNREACHABLE = re.compile(r"[/\x00-\x1f\x7f]")
-_PROCESSING = "Processing worker updates..."
 
 
 class Models:
@@ -48,7 +52,7 @@ class Models:
             await self._scale(call, model, version)
         elif call.method == "DELETE" and self._model_api:
             await self._engine.unregister(model, version)
-            call.respond_json(200, {"status": f'Model "{model}" unregistered'})
+            call.respond_json(200, {"status": unregistered_text(model)})
         elif call.method == "OPTIONS":
             self._describe_api(call, model, version)
         else:
@@ -63,8 +67,7 @@ class Models:
         if call.method != "PUT":
             raise MethodNotAllowed
         await self._engine.set_default(model, version)
-        text = f'Default version successfully updated for model "{model}" to "{version}"'
-        call.respond_json(200, {"status": text})
+        call.respond_json(200, {"status": default_text(model, version)})
 
     def _describe_api(self, call: Call, model: str, version: str | None) -> None:
         self._engine.require(model, version)
@@ -72,23 +75,24 @@ class Models:
 
     def _list(self, call: Call) -> None:
         query = Query(call.query)
+        _point_out(call, "/models", query)
         limit = query.integer("limit")
-        if limit is None or not 0 <= limit <= _PAGE:
-            limit = _PAGE
+        if limit is None or not 0 <= limit <= LONGEST_PAGE:
+            limit = LONGEST_PAGE
         offset = max(query.integer("next_page_token") or 0, 0)
-        models = self._engine.list_models()
-        page = [{"modelName": name, "modelUrl": url} for name, url in models[offset : offset + limit]]
-        token = str(offset + limit) if offset + limit <= len(models) else None
-        call.respond_json(200, {"nextPageToken": token, "models": page})
+        call.respond_json(200, page_of(self._engine.list_models(), offset, limit))
 
     async def _register(self, call: Call) -> None:
-        registration = parse_registration(_parameters(call))
-        status, text = _registered(await self._engine.register(registration))
-        call.respond_json(status, {"status": text})
+        parameters = _parameters(call)
+        _point_out(call, "/models", parameters)
+        registration = parse_registration(parameters)
+        outcome = await self._engine.register(registration)
+        call.respond_json(_registered(outcome), {"status": registered_text(outcome)})
 
     async def _describe(self, call: Call, model: str, version: str | None) -> None:
         elements = [describe_version(entry) for entry in await self._engine.observe(model, version)]
         query = Query(call.query)
+        _point_out(call, "/models/{model_name}", query)
         if version == "all" or not query.boolean("customized", default=False):
             call.respond_json(200, elements)
             return
@@ -101,40 +105,14 @@ class Models:
 
     async def _scale(self, call: Call, model: str, version: str | None) -> None:
         query = Query(call.query)
+        _point_out(call, "/models/{model_name}", query)
         if version is None:
             version = query.text("model_version")
         minimum = _given(query.integer("min_worker"), 1)
         maximum = _given(query.integer("max_worker"), minimum)
         synchronous = query.boolean("synchronous", default=False)
         scaled = await self._engine.scale(model, version, minimum, maximum, synchronous=synchronous)
-        status, text = _scaled(scaled, model, version, minimum)
-        call.respond_json(status, {"status": text})
-
-
-def parse_registration(parameters: Parameters) -> Registration:
-    """A registration from its parameters. Raises BadRequest."""
-    url = parameters.text("url")
-    if url is None:
-        raise BadRequest("Parameter url is required.")
-    name = parameters.text("model_name") or None
-    if name is not None and _UNREACHABLE.search(name):
-        raise BadRequest(f"Model name contains a slash or a control character: {name!r}")
-    runtime = parameters.text("runtime")
-    if runtime is not None and runtime not in _RUNTIMES:
-        raise BadRequest(f"Invalid RuntimeType value: {runtime}")
-    return Registration(
-        url=url,
-        model_name=name,
-        handler=parameters.text("handler") or None,
-        runtime=runtime,
-        batch_size=_unless(parameters.integer("batch_size"), -1),
-        max_batch_delay=_unless(parameters.integer("max_batch_delay"), -100),
-        initial_workers=parameters.integer("initial_workers"),
-        response_timeout=_unless(parameters.integer("response_timeout"), -1),
-        startup_timeout=_unless(parameters.integer("startup_timeout"), -1),
-        synchronous=parameters.boolean("synchronous", default=True),
-        s3_sse_kms=parameters.boolean("s3_sse_kms", default=False),
-    )
+        call.respond_json(_scaled(scaled), {"status": scaled_text(scaled, model, version, minimum)})
 
 
 def _parameters(call: Call) -> Parameters:
@@ -145,28 +123,21 @@ def _parameters(call: Call) -> Parameters:
     return Query(call.query)
 
 
-def _registered(outcome: Registered) -> tuple[int, str]:
-    if outcome.pending:
-        return 202, _PROCESSING
-    text = f'Model "{outcome.model}" Version: {outcome.version} registered with {outcome.workers} initial workers'
-    if not outcome.workers:
-        text += ". Use scale workers API to add workers for the model."
-    return 200, text
+def _point_out(call: Call, path: str, parameters: Parameters) -> None:
+    """Log what is misspelt among the parameters; it has no effect, as in TorchServe."""
+    for text in misspelt_parameters(call.method, path, parameters.names):
+        call.telemetry.log("WARN", "http.HttpRequestHandler", text)
 
 
-def _scaled(outcome: Scaled, model: str, version: str | None, minimum: int) -> tuple[int, str]:
+def _registered(outcome: Registered) -> int:
+    return 202 if outcome.pending else 200
+
+
+def _scaled(outcome: Scaled) -> int:
     if outcome.pending:
-        return 202, _PROCESSING
-    if not outcome.complete:
-        return 206, "Workers scaling in progress..."
-    text = f"Workers scaled to {minimum} for model: {model}"
-    return 200, text if version is None else f"{text}, version: {version}"
+        return 202
+    return 200 if outcome.complete else 206
 
 
 def _given(value: int | None, default: int) -> int:
     return default if value is None else value
-
-
-def _unless(value: int | None, unset: int) -> int | None:
-    """TorchServe's numbers for "not given" mean just that."""
-    return None if value == unset else value

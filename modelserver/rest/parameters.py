@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from modelserver.errors import BadRequest
@@ -22,6 +23,11 @@ class Query:
         self._values: dict[str, str] = {}
         for name, value in parse_query(query):
             self._values.setdefault(name, value)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """What was sent."""
+        return self._values
 
     def text(self, name: str) -> str | None:
         """The value as it is."""
@@ -48,6 +54,11 @@ class JsonParameters:
         if not isinstance(members, dict):
             raise BadRequest("Request body is not a JSON object.")
         self._members: dict[str, Any] = {name: value for name, value in members.items() if value is not None}
+
+    @property
+    def names(self) -> Iterable[str]:
+        """What was sent."""
+        return self._members
 
     def text(self, name: str) -> str | None:
         """The member as text; numbers and booleans as JSON writes them."""

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from modelserver.errors import BadRequest, BodyTooLarge, RequestTimeout, ServerError
 from modelserver.rest.exchange import App, Exchange, Headers
+from modelserver.rest.farewell import delivered
 from modelserver.rest.reception import Reception
 from modelserver.settings.table import Settings
 
@@ -33,6 +34,7 @@ class ProtocolOptions:
     receive_timeout: float = 60.0  # seconds from the first byte of a request to its last ...
     receive_rate: float = 1024.0  # ... unless it keeps coming at this rate or faster, bytes/s
     linger: float = 2.0  # seconds to discard what a client still sends after its last response
+    farewell: float = 0.2  # seconds between two looks whether the last response over TLS has been delivered
     first_request: float = 1.0  # seconds for the first request of a connection once the server stops
     admits: Callable[[asyncio.BaseTransport], bool] = lambda _: True  # whether a new connection may stay
 
@@ -155,7 +157,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self.in_request or self.deaf:
             pass  # it ends after the response to that request, or is at its end already
         elif self.url:
-            self.transport.close()
+            self._hang_up()
         else:
             self.first_request_timer = self.loop.call_later(self.options.first_request, self._close_unused)
 
@@ -164,7 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.in_request and not self.deaf:
             self._refuse(RequestTimeout("Request was not received in time."))
         elif self.running is None and not self.deaf:
-            self.transport.close()
+            self._hang_up()
 
     def abort(self) -> None:
         """Close at once, whatever is owed or unsent."""
@@ -176,7 +178,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _close_unused(self) -> None:
         if not (self.url or self.in_request or self.deaf):
-            self.transport.close()
+            self._hang_up()
 
     # Parser callbacks.
 
@@ -313,7 +315,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.flow.write_paused:
             self.transport.abort()  # the client may never take what is buffered
         else:
-            self.transport.close()
+            self._hang_up()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work that takes more than one turn of the loop; the server waits for it when it stops."""
@@ -376,15 +378,30 @@ class HttpProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         """Close after the last response; a client that still sends gets time to read it: a plain close would reset."""
         sending = self.in_request or self.deaf or self.waiting
-        if not sending or not self.transport.can_write_eof():
-            self.transport.close()
+        if not sending:
+            self._hang_up()
             return
         self.deaf = True
         self.waiting.clear()
         self._forget_receive_timer()
         self.flow.resume_reading()
-        self.transport.write_eof()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()  # TLS says that nothing follows, and goes on reading
         self.linger_timer = self.loop.call_later(self.options.linger, self.transport.abort)
+
+    def _hang_up(self) -> None:
+        """Close; over TLS, as soon as the client has everything, whether or not it says that it closes, too."""
+        self.transport.close()
+        if self.scheme == "https" and self.linger_timer is None:
+            self.linger_timer = self.loop.call_later(self.options.farewell, self._part, None)
+
+    def _part(self, before: int | None) -> None:
+        if (now := delivered(self.transport)) is not None and now == before:
+            self.transport.abort()
+        else:
+            self.linger_timer = self.loop.call_later(self.options.farewell, self._part, now)
 
 
 def protocol_class(options: ProtocolOptions) -> type[asyncio.Protocol]:

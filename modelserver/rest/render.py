@@ -1,13 +1,12 @@
-"""What the server itself writes: JSON text, the headers of every response, error bodies, request ids."""
+"""What the server itself writes: JSON text, the headers of every response, error bodies."""
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any, Final
 
 import msgspec
 
+import modelserver.dialect.json_text as dialect
 from modelserver.errors import ServerError
 
 JSON_TYPE: Final = (b"content-type", b"application/json")
@@ -17,22 +16,10 @@ UNCACHED: Final = (
     b"Expires: Thu, 01 Jan 1970 00:00:00 UTC\r\n"
 )
 
-_POOL = 256  # request ids per read of the system's random source
-_VARIANT = "89ab"
-
 
 def json_text(value: Any) -> bytes:
     """Two-space indentation, raw UTF-8, members that are null left out, one newline at the end."""
-    text = json.dumps(_without_nulls(value), indent=2, ensure_ascii=False)
-    return f"{text}\n".encode("utf-8", "replace")
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
-    if isinstance(value, list):
-        return [_without_nulls(element) for element in value]
-    return value
+    return f"{dialect.json_text(value)}\n".encode("utf-8", "replace")
 
 
 def error_text(error: ServerError) -> bytes:
@@ -47,24 +34,3 @@ def error_text(error: ServerError) -> bytes:
         return msgspec.json.format(msgspec.json.encode(members), indent=2) + b"\n"
     except UnicodeEncodeError:  # text that is no Unicode, such as a file name
         return json_text(members)
-
-
-class RequestIds:
-    """Makes random UUIDs (version 4) as text; a read of the system's random source serves many of them."""
-
-    __slots__ = ("_at", "_digits")
-
-    def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
-
-    def next(self) -> str:
-        """A new id, 36 characters."""
-        at = self._at
-        if at == len(self._digits):
-            self._digits = os.urandom(16 * _POOL).hex()
-            at = 0
-        self._at = at + 32
-        digits = self._digits[at : at + 32]
-        variant = _VARIANT[int(digits[16], 16) & 3]
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
+from modelserver.dialect.request_ids import RequestIds
 from modelserver.errors import InternalError, ResourceNotFound, ServerError
 from modelserver.rest.call import Call
 from modelserver.rest.exchange import Exchange
 from modelserver.rest.ports import Telemetry
-from modelserver.rest.render import RequestIds
 from modelserver.rest.url import split_path
 
 # Answers at once, arranges for an answer later (both: None), or returns the work that will answer.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 
+from modelserver.dialect.request_ids import RequestIds
 from modelserver.errors import Cause, Certificate, ModelNotFound, WorkerError
-from modelserver.rest.render import RequestIds, error_text, json_text
+from modelserver.rest.render import error_text, json_text
 
 
 def test_json_is_pretty_raw_and_without_nulls() -> None:

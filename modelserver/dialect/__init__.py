@@ -1,0 +1,1 @@
+"""What REST and gRPC say in the same words, which are TorchServe's."""

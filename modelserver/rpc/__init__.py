@@ -1,0 +1,1 @@
+"""gRPC: the same engine, in another protocol."""

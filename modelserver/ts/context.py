@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
-    from ts.protocol.stream import Stream
 
 
 class RequestProcessor:
@@ -61,14 +60,14 @@ class Context:
     `request_ids` and `request_processor` are None while the model loads; `cl_socket` exists only while a batch runs.
     """
 
-    cl_socket: Stream
+    cl_socket: Any  # a `Stream`, or whatever else with `sendall` a `Service` was given
 
     def __init__(
         self,
         model_name: str,
         model_dir: str,
         manifest: dict[str, Any] | None,
-        batch_size: int,
+        batch_size: int | None,
         gpu: int | None,
         mms_version: str,
         limit_max_image_pixels: bool = True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import cached_property
 from time import perf_counter_ns
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from modelserver.worker.batch_context import BatchContext
 from modelserver.worker.failures import HANDLER_CONTRACT, LoadFailed, Refusal, ResultRejected, failure_of, judge
 from modelserver.worker.loading import load_handler, make_context, make_metrics
 from modelserver.worker.place import place_of
+from modelserver.worker.profiled import ProfileFile, profiling_asked
 from modelserver.worker.replies import check_result, encode_replies
 from modelserver.worker.rows import decoded_row, raw_row
 from modelserver.worker.updates import Updates
@@ -53,7 +55,8 @@ class Service:
         metrics.set_request_ids(str(uuid4()))  # metrics recorded while the model loads belong to this
         context = make_context(frame, channel, metrics)
         handle = load_handler(frame, context)
-        return cls(handle, context, metrics, updates, frame.max_response_size)
+        kind = ProfiledService if profiling_asked() else cls
+        return kind(handle, context, metrics, updates, frame.max_response_size)
 
     def handle(self, batch: Batch) -> Replies:
         """Answer every request of a batch. No `Exception` passes, whatever the handler does."""
@@ -93,6 +96,16 @@ class Service:
             replies = [Reply(index, b"error") for index in range(len(batch.requests))]
             return Replies(batch.id, 200, "", replies, updates, elapsed)
         return Replies(batch.id, refusal.code, refusal.message, [], updates, elapsed, failure)
+
+
+class ProfiledService(Service):
+    """A service that writes down where the time of each batch goes."""
+
+    _file = cached_property(lambda _: ProfileFile())
+
+    def handle(self, batch: Batch) -> Replies:
+        """As in the base class."""
+        return self._file.run(super().handle, batch)
 
 
 def _rejected(error: ResultRejected, handle: Handle) -> tuple[Refusal, Failure]:

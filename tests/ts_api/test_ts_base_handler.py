@@ -313,6 +313,18 @@ def test_profiler(
     assert ("Self CPU time total" in caplog.text) == bool(traces)
 
 
+def test_a_profile_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENABLE_TORCH_PROFILER", "TRUE")
+    monkeypatch.setenv("TORCH_PROFILER_DIR", str(tmp_path / "traces"))
+    handler = initialized(tmp_path, script(tmp_path))
+    ready: list[Any] = []
+    handler.profiler_args = {"activities": [torch.profiler.ProfilerActivity.CPU], "on_trace_ready": ready.append}
+    for _ in range(2):
+        handler.handle([[1.0], [2.0]], context(tmp_path))
+    assert len(ready) == 2
+    assert not (tmp_path / "traces").exists()
+
+
 def test_describe_is_not_profiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENABLE_TORCH_PROFILER", "TRUE")
     assert Explaining().handle([{}], context(tmp_path, {"describe": "True"})) == [{"made": "of glass"}]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ts.torch_handler.devices import choose_device, optimize_for_ipex
+from ts.torch_handler.devices import choose_device, enable_tensor_cores, optimize_for_ipex
 
 
 def yes() -> bool:
@@ -64,3 +64,17 @@ def test_without_the_extension_the_model_stays(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("TS_IPEX_ENABLE", setting)
     model = torch.nn.Linear(1, 1)
     assert optimize_for_ipex(model, torch.device("cpu")) is model
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((8, 0), "high"), ((9, 0), "high"), ((7, 5), "highest")])
+def test_tensor_cores(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        enable_tensor_cores(torch.device("cpu"))
+        assert torch.get_float32_matmul_precision() == "highest"
+        enable_tensor_cores(torch.device("cuda:1"))
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)

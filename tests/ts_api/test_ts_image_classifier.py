@@ -202,8 +202,3 @@ def test_limit_on_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limite
     context = Context("m", str(tmp_path), {"model": {"serializedFile": "model.pt"}}, 1, None, "0", limited)
     ImageClassifier().initialize(context)
     assert (1000 if limited else None) == Image.MAX_IMAGE_PIXELS
-
-
-def test_explanations_name_the_missing_package(classifier: ImageClassifier) -> None:
-    with pytest.raises(ModuleNotFoundError, match="captum"):
-        classifier.get_insights(torch.zeros(1, 3, 224, 224), None)

@@ -30,6 +30,7 @@ class BodyTooLarge(Exception):
             f"TooLongFrameException: Message size exceed limit: {size}\n"
             "Consider increasing the 'max_response_size' in 'config.properties' to fix."
         )
+        self.size = size  # bytes
 
 
 class Head(NamedTuple):

@@ -34,14 +34,17 @@ class Stream:
         for index, request_id in ids.items():
             position = positions.get(request_id)
             if position is not None:
-                replies.append(self._piece(position, encode_body(pieces[index], self._limit), code, context))
+                body = encode_body(pieces[index], self._limit)
+                begun = position in self.begun
+                replies.append(Reply(position, body) if begun else _first(position, request_id, body, code, context))
         if replies:
             self._channel.send(Chunk(self._batch.id, replies))
             self.begun.update(reply.index for reply in replies)
 
-    def _piece(self, position: int, body: bytes, code: int, context: Context) -> Reply:
-        if position in self.begun:
-            return Reply(position, body)
-        head = encode_head((context.request_processor or ())[position])
-        status = code if head.status == 200 else head.status
-        return Reply(position, body, status, head.phrase, [*head.headers, (STREAM_HEADER, "true")])
+
+def _first(position: int, request_id: str, body: bytes, code: int, context: Context) -> Reply:
+    """The piece that opens an answer; `context` may be narrowed to fewer requests than the batch has."""
+    place = list((context.request_ids or {}).values()).index(request_id)
+    head = encode_head((context.request_processor or ())[place])
+    status = code if head.status == 200 else head.status
+    return Reply(position, body, status, head.phrase, [*head.headers, (STREAM_HEADER, "true")])

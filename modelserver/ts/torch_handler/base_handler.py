@@ -17,9 +17,9 @@ from torch.profiler import profile, record_function
 
 from ts.handler_utils.timer import timed
 from ts.torch_handler.compilation import compile_model, compile_options
-from ts.torch_handler.devices import choose_device, optimize_for_ipex
+from ts.torch_handler.devices import choose_device, enable_tensor_cores, optimize_for_ipex
 from ts.torch_handler.profiling import profiler_arguments, profiling_enabled
-from ts.torch_handler.weights import load_aot_library, load_eager, setup_ort_session
+from ts.torch_handler.weights import load_aot_library, load_eager, load_package, setup_ort_session
 from ts.utils.util import load_label_mapping
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class BaseHandler(abc.ABC):
         properties = context.system_properties
         model_dir = properties["model_dir"]
         self.map_location, self.device = choose_device(properties.get("gpu_id"), self.map_location)
+        enable_tensor_cores(self.device)
         self.manifest = context.manifest
         self._load_model(model_dir)
         options = compile_options(self._pt2())
@@ -175,6 +176,8 @@ class BaseHandler(abc.ABC):
             logger.info("Succesfully setup ort session")
         elif path.endswith(".so") and self._use_torch_export_aot_compile():
             self.model = self._load_torch_export_aot_compile(path)
+        elif path.endswith(".pt2") and self._export() is not None:
+            self.model = load_package(path, self.device, compiled=self._use_torch_export_aot_compile())
         else:
             raise RuntimeError("No model weights could be loaded")
 
@@ -190,9 +193,12 @@ class BaseHandler(abc.ABC):
         return load_aot_library(model_so_path, self.device, self.map_location)
 
     def _use_torch_export_aot_compile(self) -> bool:
-        section = self._pt2()
-        export = section.get("export") if isinstance(section, dict) else None
+        export = self._export()
         return bool(export and export.get("aot_compile")) and PT230_AVAILABLE
+
+    def _export(self) -> Any:
+        section = self._pt2()
+        return section.get("export") if isinstance(section, dict) else None
 
     def _pt2(self) -> Any:
         return self.model_yaml_config.get("pt2") if isinstance(self.model_yaml_config, dict) else None

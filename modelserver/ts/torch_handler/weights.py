@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,19 @@ def load_aot_library(path: str, device: Any, map_location: str | None) -> Any:
     model = aot_load(path, str(map_location))
     logger.warning("torch._export is an experimental feature! Succesfully loaded torch exported model.")
     return model
+
+
+def load_package(path: str, device: Any, *, compiled: bool) -> Any:
+    """A `.pt2` file: an exported model, or the libraries compiled from one, if `compiled` says that they may be run.
+
+    Raises `RuntimeError` for libraries otherwise.
+    """
+    with zipfile.ZipFile(path) as package:
+        holds_libraries = any("/aotinductor/" in name for name in package.namelist())
+    if not holds_libraries:
+        return torch.export.load(path).module().to(device)
+    if not compiled:
+        raise RuntimeError(f"{path} is compiled ahead of time: set pt2.export.aot_compile to run it")
+    from torch._inductor import aoti_load_package  # heavy, and wanted by few
+
+    return aoti_load_package(path, device_index=device.index if device.type == "cuda" else -1)

@@ -1,0 +1,1 @@
+"""Engines for models that are spread over several processes."""

@@ -1,0 +1,1 @@
+"""Preprocessing that runs on the accelerator."""

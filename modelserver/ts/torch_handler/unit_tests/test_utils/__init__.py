@@ -1,0 +1,1 @@
+"""A stand-in for the context, and model directories."""

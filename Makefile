@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DIGITS := .cache/digits
 WORKERS ?= 2
 
-.PHONY: serve test check unit test-clients compat bench soak clean
+.PHONY: serve test check unit test-clients compat compatibility-page bench soak clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,8 +42,12 @@ unit:
 test-clients:
 	@echo 'No third-party client tests yet.'
 
-compat:
-	@echo 'No comparison with TorchServe yet.'
+# OPTIONS=--differences: is TorchServe really otherwise where we say so? OPTIONS=--refresh: record its answers anew.
+compat: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m contract.compat $(OPTIONS)
+
+compatibility-page: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m contract.page
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks

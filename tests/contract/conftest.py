@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,13 +13,20 @@ import pytest
 from contract.server import TORCHSERVE, ContractServer, start
 
 HERE = Path(__file__).parent
+DIFFERENCES = bool(os.environ.get("CONTRACT_DIFFERENCES"))  # run what is marked as fixed, and nothing else
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what modelserver does better by decision."""
+    """Skip what modelserver does better by decision; or all else, where that is to be proved."""
     for item in items:
-        if TORCHSERVE and HERE in item.path.parents and item.get_closest_marker("fixed"):
-            item.add_marker(pytest.mark.skip(reason="TorchServe does otherwise"))
+        if TORCHSERVE and HERE in item.path.parents:
+            mark = item.get_closest_marker("fixed")
+            if mark and DIFFERENCES:
+                item.user_properties += [("difference", name) for name in mark.args]
+            elif mark:
+                item.add_marker(pytest.mark.skip(reason="TorchServe does otherwise"))
+            elif DIFFERENCES:
+                item.add_marker(pytest.mark.skip(reason="not a difference"))
 
 
 @pytest.fixture

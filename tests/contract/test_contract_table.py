@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent.parent
-LISTS = {"runtime": range(1, 30), "worker protocol": range(5, 13)}  # 1 to 4 are of a codec that handlers import
+LISTS = {
+    "runtime": range(1, 30),
+    "worker protocol": range(5, 13),  # 1 to 4 are of a codec that handlers import
+    "snapshot": range(1, 24),
+}
 
 
 def numbered() -> Iterator[tuple[str, int]]:

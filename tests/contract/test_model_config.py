@@ -104,7 +104,7 @@ def test_values_of_a_wrong_kind(server: ContractServer) -> None:
         "useJobTicket": "'true'",
         "clientTimeoutInMills": "1.5",
         "maxRetryTimeoutInSec": "null",
-        "deviceIds": "[a]",
+        "deviceIds": "a",
         "torchrun": "3",
         "jobQueueSize": "true",
     }
@@ -125,7 +125,7 @@ def test_values_of_a_wrong_kind(server: ContractServer) -> None:
         "Invalid useJobTicket: true, should be true or false",
         "Invalid clientTimeoutInMills: 1.5, should be positive long",
         "Invalid maxRetryTimeoutInMin: null, should be integer",
-        "Invalid deviceIds: [a], should be list of integer",
+        "Invalid deviceIds: a, should be list of integer",
         "Invalid torchrun: 3, should be Torchrun parameters",
         "Invalid jobQueueSize: true, should be positive int",
     ):

@@ -7,7 +7,7 @@ import pytest
 from contract.test_contract_table import numbered
 
 LISTS = {
-    "rest inference": set(range(1, 30)) - {26},  # of a plain request to a port with TLS, which is not served yet
+    "rest inference": set(range(1, 30)),
     "rest management": set(range(1, 29)),
 }
 

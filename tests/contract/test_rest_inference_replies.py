@@ -15,6 +15,7 @@ from contract.server import PATIENCE, ContractServer
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 CONFIG = {"max_response_size": 100_000}
 
 
@@ -54,7 +55,7 @@ def test_headers_of_the_server_win(server: ContractServer, puppet: str) -> None:
 
 
 @check("rest inference", 11)
-@pytest.mark.fixed
+@fixed("framing")
 def test_a_handler_does_not_frame_its_response(server: ContractServer, puppet: str) -> None:
     """It would not be what it says."""
     answer = server.ask(puppet, headers={"Transfer-Encoding": "chunked"}, answer="body")
@@ -157,7 +158,6 @@ def test_without_pieces_there_is_no_stream(server: ContractServer, puppet: str) 
 
 
 @check("rest inference", 18)
-@pytest.mark.fixed
 def test_an_empty_piece_ends_nothing(server: ContractServer, puppet: str) -> None:
     """A chunk of length zero would be the end."""
     assert server.ask(puppet, pieces=["a", "", "b"], answer="c").text == "abc"

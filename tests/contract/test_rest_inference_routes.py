@@ -14,6 +14,7 @@ from harness.archives import pack
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 CORS = {"origin": "https://pages.example", "methods": "GET, POST", "headers": "X-Own"}
 CONFIG = {"max_request_size": 1000, **{f"cors_allowed_{name}": value for name, value in CORS.items()}}
 NOT_FOUND = (404, "ResourceNotFoundException", "Requested resource is not found, please refer to API document.")
@@ -176,7 +177,7 @@ def test_head_has_the_headers_alone(server: ContractServer, witness: str, path: 
     assert head.headers.keys() == full.headers.keys()
 
 
-@pytest.mark.fixed
+@fixed("bad escapes")
 @pytest.mark.parametrize("path", ["/predictions/%zz", "/models/{}/invoke?a=%zz"])
 def test_bad_escapes(server: ContractServer, witness: str, path: str) -> None:
     """In the path, and in a query that is read."""
@@ -223,7 +224,7 @@ def test_the_largest_body(server: ContractServer, witness: str) -> None:
 
 
 @check("rest inference", 20)
-@pytest.mark.fixed
+@fixed("body too large")
 def test_what_is_said_of_a_body_that_is_too_large(server: ContractServer, witness: str) -> None:
     """As of any error."""
     answer = server.predict(witness, b"x" * 1001)
@@ -313,7 +314,7 @@ def test_an_unknown_model_has_no_description(server: ContractServer) -> None:
 
 
 @check("rest inference", 28)
-@pytest.mark.fixed
+@fixed("client timeout")
 def test_a_client_does_not_wait_longer_than_it_may(server: ContractServer, tmp_path: Path) -> None:
     """It is told so, while the handler still works."""
     gate = tmp_path / "gate"

@@ -11,6 +11,7 @@ from contract.rest_server import WITNESS, get_as_is, serving, told
 from contract.server import ContractServer
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 RAW: dict[str, Any] = {"body": ["bytearray", ""]}
@@ -81,7 +82,7 @@ def test_a_form(server: ContractServer, witness: str, content: bytes, fields: di
 
 
 @check("rest inference", 3)
-@pytest.mark.fixed
+@fixed("last field of a form")
 @pytest.mark.parametrize(("content", "names"), [(b"a=1&lonely", ["a", "lonely"]), (b"lonely", ["lonely"])])
 def test_a_field_at_the_end_of_a_form_needs_no_value(
     server: ContractServer, witness: str, content: bytes, names: list[str]
@@ -111,7 +112,7 @@ def test_multipart(server: ContractServer, witness: str, content: bytes, values:
 
 
 @check("rest inference", 3)
-@pytest.mark.fixed
+@fixed("unreadable bodies")
 @pytest.mark.parametrize(
     ("content_type", "content"), [(FORM, b"a=%zz"), (MULTIPART, part("") + b"--b--\r\n")], ids=["escape", "nameless"]
 )
@@ -222,7 +223,7 @@ def test_where_the_query_is_seen(server: ContractServer, witness: str, path: str
 
 
 @check("rest inference", 25)
-@pytest.mark.fixed
+@fixed("header names")
 def test_headers_are_found_in_any_spelling(server: ContractServer, witness: str) -> None:
     """And listed in the client's."""
     said = told(server.request("GET", f"/predictions/{witness}", headers={"X-Foo": "1"}))

@@ -17,6 +17,7 @@ from contract.server import ContractServer, free_ports
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 KINDS = ("inference", "management", "API")
 REFUSED = (
     400,
@@ -134,6 +135,15 @@ def test_a_key_is_renewed(server: ContractServer) -> None:
     assert ask(server, "/models", "management", "Management").status_code == 200
 
 
+@fixed("token in a header")
+def test_a_header_renews_no_key(server: ContractServer) -> None:
+    """Whatever it says."""
+    before = keys(server)
+    headers = {"Authorization": f"Bearer {before['management']['key']}", "Referer": "http://pages.example/token"}
+    assert server.request("GET", "/models", "Management", headers=headers).status_code == 200
+    assert keys(server) == before
+
+
 @check("rest management", 24)
 @pytest.mark.parametrize(
     ("path", "kind"),
@@ -162,6 +172,15 @@ def test_keys_expire(tmp_path: Path) -> None:
         assert ask(server, "/token?type=inference", "API", "Management").status_code == 200
 
 
+@fixed("key file")
+def test_the_keys_end_with_their_server(tmp_path: Path) -> None:
+    """However it is told to stop."""
+    with make(tmp_path, tokens=True) as server:
+        assert keys(server)
+        server.stop()
+        assert not (tmp_path / "key_file.json").exists()
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContractServer]:
     """A server with tokens and one port for everything."""
@@ -173,19 +192,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContractServer]
 
 
 @check("rest inference", 29)
-@pytest.mark.fixed
 @pytest.mark.parametrize(
     ("method", "path", "kinds"),
     [
         ("GET", "/ping", {"inference"}),
         ("GET", "/predictions/m", {"inference"}),
         ("GET", "/models/m/invoke", {"inference"}),
-        ("GET", "/v1/models/m", {"inference"}),
-        ("GET", "/models", {"management"}),
-        ("GET", "/models/m/1.0", {"management"}),
-        ("OPTIONS", "/models/m/1.0", {"management"}),
-        ("GET", "/metrics", {"inference", "management"}),
         ("OPTIONS", "/", {"", *KINDS}),
+        pytest.param("GET", "/v1/models/m", {"inference"}, marks=fixed("shared port")),
+        pytest.param("GET", "/models", {"management"}, marks=fixed("shared port")),
+        pytest.param("GET", "/models/m/1.0", {"management"}, marks=fixed("shared port")),
+        pytest.param("OPTIONS", "/models/m/1.0", {"management"}, marks=fixed("shared port")),
+        pytest.param("GET", "/metrics", {"inference", "management"}, marks=fixed("shared port")),
     ],
 )
 def test_each_route_of_a_shared_port_takes_its_own_key(
@@ -211,7 +229,7 @@ def test_a_shared_port_describes_all_apis(shared: ContractServer) -> None:
 
 
 @check("rest inference", 29)
-@pytest.mark.fixed
+@fixed("shared port")
 def test_unknown_paths_of_a_shared_port(shared: ContractServer) -> None:
     """Either key will do to learn that there is nothing."""
     for kind in ("inference", "management"):

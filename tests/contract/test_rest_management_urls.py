@@ -16,6 +16,7 @@ from harness.archives import NOOP, pack
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 CONFIG = {"allowed_urls": "file://.*,HTTP://127.0.0.1:.*/.*\\\\.mar"}
 
 
@@ -64,6 +65,18 @@ def test_downloads_that_fail(server: ContractServer, site: tuple[str, Path]) -> 
         message = f"Failed to download archive from: {url}"
         assert error(server.register(url)) == (400, "DownloadArchiveException", message)
     assert not list(server.store.glob("none*"))
+
+
+@fixed("useless downloads")
+def test_a_download_of_no_use_does_not_stay(server: ContractServer, site: tuple[str, Path]) -> None:
+    """A better archive can be had from the same place."""
+    address, directory = site
+    (directory / "second.mar").write_bytes(b"no archive")
+    assert server.register(f"{address}/second.mar").status_code == 400
+    assert not (server.store / "second.mar").exists()
+    pack(directory, "second", NOOP)
+    assert server.register(f"{address}/second.mar").status_code == 200
+    server.delete("second")
 
 
 @check("rest management", 14)

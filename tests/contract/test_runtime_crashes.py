@@ -13,6 +13,7 @@ from contract.server import ContractServer, in_order
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 CONFIG = {"default_response_timeout": 2}
 DID_NOT_RESPOND = (
     r"org\.pytorch\.serve\.wlm\.WorkerInitializationException: Backend worker did not respond in given time"
@@ -47,7 +48,7 @@ def test_a_process_that_ends_is_replaced_in_its_slot(server: ContractServer, fra
 
 
 @check("runtime", 4)
-@pytest.mark.fixed
+@fixed("restart at once")
 def test_a_worker_that_had_loaded_is_restarted_at_once(server: ContractServer, fragile: str) -> None:
     """Without a pause before the first attempt."""
     (worker,) = server.workers(fragile)
@@ -66,7 +67,7 @@ def test_a_worker_without_a_process_is_unloading(server: ContractServer) -> None
 
 
 @check("runtime", 5)
-@pytest.mark.fixed
+@fixed("signal 9")
 def test_a_process_killed_by_signal_9_is_out_of_memory(server: ContractServer, fragile: str) -> None:
     """Nobody but the kernel kills so; with TorchServe the status is a matter of luck."""
     assert_died(server.ask(fragile, do="kill"), 507)
@@ -102,7 +103,7 @@ def test_a_death_between_requests_is_not_noticed(server: ContractServer, fragile
 
 
 @check("runtime", 16)
-@pytest.mark.fixed
+@fixed("unread requests")
 def test_a_request_that_a_dead_process_never_read_is_served(server: ContractServer, fragile: str) -> None:
     """Though it was sent before anybody knew of the death."""
     (worker,) = server.workers(fragile)

@@ -10,6 +10,7 @@ from contract.server import ContractServer
 from harness.wheels import make_wheel
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 CONFIG = {"install_py_dep_per_model": "true"}
 
 
@@ -47,7 +48,7 @@ def test_a_model_may_have_its_own_environment(server: ContractServer, wheels: Pa
 
 
 @check("runtime", 26)
-@pytest.mark.fixed
+@fixed("failed registration")
 def test_a_package_that_cannot_be_had_fails_the_registration(server: ContractServer, wheels: Path) -> None:
     """Nothing stays registered."""
     server.prepare("unequipped", requirements=requirements(wheels, "surely-not-there"))

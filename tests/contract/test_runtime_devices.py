@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contract.server import TORCHSERVE, ContractServer, start
+from contract.server import ContractServer, start
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 
 # Answers as the tool does on a machine with three GPUs.
 NVIDIA_SMI = """#!/bin/sh
@@ -47,7 +48,7 @@ def gpus(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cont
 
 
 @check("runtime", 24)
-@pytest.mark.fixed
+@fixed("first gpu")
 def test_workers_go_round_the_gpus(tools: Path, start_server: Callable[..., ContractServer]) -> None:
     """One round for the whole server, which begins at 0; describe shows the use of each GPU."""
     server = start_server(tools=[tools])
@@ -97,7 +98,7 @@ def test_a_parallel_worker_sees_its_slice_of_the_devices(gpus: ContractServer) -
 
 
 @check("runtime", 25)
-@pytest.mark.fixed
+@fixed("failed registration")
 def test_more_ranks_than_gpus_cannot_be_registered(gpus: ContractServer) -> None:
     """The message names both, and nothing stays."""
     gpus.prepare("greedy", config=RANKS.format(kind="tp", device="gpu", ranks=4))
@@ -142,9 +143,18 @@ def test_the_cpu_launcher_wraps_workers(start_server: Callable[..., ContractServ
         (line,) = [line for line in server.worker_log(worker["id"]) if line.startswith("Worker cmdline: ")]
         assert "torch.backends.xeon.run_cpu" in line
         assert server.scale("pinned", 2).status_code == 200
-        # TorchServe answers before they have loaded.
-        workers = server.ready("pinned", 2) if TORCHSERVE else server.ready_workers("pinned")
-        assert len(workers) == 2
+        workers = server.ready("pinned", 2)
         assert worker["pid"] not in [fresh["pid"] for fresh in workers]
         eventually(lambda: not psutil.pid_exists(worker["pid"]))
         assert server.ask("pinned", id="served").text == "served"
+
+
+@check("runtime", 27)
+@fixed("launcher and scaling")
+def test_scaling_under_the_cpu_launcher_waits_for_workers(start_server: Callable[..., ContractServer]) -> None:
+    """As it does without one."""
+    server = start_server(config={"cpu_launcher_enable": "true"})
+    with server.model("awaited"):
+        server.ready("awaited")
+        assert server.scale("awaited", 2).status_code == 200
+        assert len(server.ready_workers("awaited")) == 2

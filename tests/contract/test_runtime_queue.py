@@ -13,6 +13,7 @@ from contract.server import NOT_ACCEPTING, ContractServer
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 LEAVES = httpx.Timeout(30, read=0.3)  # seconds
 
 
@@ -58,7 +59,7 @@ def test_with_tickets_only_idle_workers_take_requests(server: ContractServer) ->
 
 
 @check("runtime", 11)
-@pytest.mark.fixed
+@fixed("tickets")
 def test_tickets_are_exact_after_a_restart(server: ContractServer) -> None:
     """A worker that was killed and came back counts once."""
     with server.model("restamped", workers=2, config="useJobTicket: true\n"):
@@ -131,7 +132,7 @@ def test_the_delay_begins_when_a_worker_takes_the_first_request(server: Contract
 
 
 @check("runtime", 12)
-@pytest.mark.fixed
+@fixed("no delay")
 def test_without_delay_a_batch_is_what_waits(server: ContractServer) -> None:
     """Six waiting requests are one batch of up to eight."""
     with server.model("eager", batch_size=8, max_batch_delay=0):
@@ -145,7 +146,7 @@ def test_without_delay_a_batch_is_what_waits(server: ContractServer) -> None:
         assert server.batches("eager") == [["first"], ["0", "1", "2", "3", "4", "5"]]
 
 
-@pytest.mark.fixed
+@fixed("one kind")
 def test_a_batch_is_of_one_kind(server: ContractServer) -> None:
     """Predictions and explanations that wait together go apart, in their order."""
     with server.model("mixed", batch_size=8, max_batch_delay=0):
@@ -160,7 +161,7 @@ def test_a_batch_is_of_one_kind(server: ContractServer) -> None:
 
 
 @check("runtime", 22)
-@pytest.mark.fixed
+@fixed("client timeout")
 def test_a_client_is_not_kept_longer_than_its_timeout(server: ContractServer) -> None:
     """It gets 408 while the handler still runs; the worker goes on with the next request."""
     with server.model("hurried", config="clientTimeoutInMills: 1500\n"):
@@ -176,7 +177,7 @@ def test_a_client_is_not_kept_longer_than_its_timeout(server: ContractServer) ->
 
 
 @check("runtime", 22)
-@pytest.mark.fixed
+@fixed("client timeout")
 def test_a_request_that_is_too_late_is_never_run(server: ContractServer) -> None:
     """It waited behind another one until its client was answered 408."""
     with server.model("overdue", config="clientTimeoutInMills: 1500\n"):
@@ -187,7 +188,7 @@ def test_a_request_that_is_too_late_is_never_run(server: ContractServer) -> None
         assert server.batches("overdue") == [["slow"], ["next"]]
 
 
-@pytest.mark.fixed
+@fixed("vanished clients")
 def test_a_vanished_client_is_not_served(server: ContractServer) -> None:
     """A queued request whose client hung up is skipped."""
     with server.model("vanished") as name:

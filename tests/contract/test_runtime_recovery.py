@@ -12,6 +12,7 @@ from contract.server import ContractServer
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 PAUSES = [1, 1, 2, 3, 5, 8, 13]  # seconds
 
 
@@ -78,7 +79,7 @@ def test_a_window_of_0_means_no_second_chance(server: ContractServer) -> None:
     assert server.ping() == 200
 
 
-@pytest.mark.fixed
+@fixed("hopeless models")
 def test_what_nobody_will_ever_serve_is_refused(server: ContractServer) -> None:
     """When no worker of a model can recover any more, queued and new requests get 503."""
     with server.model("doomed", config="maxRetryTimeoutInSec: 0\n"):

@@ -12,6 +12,7 @@ from contract.server import NOT_ACCEPTING, ContractServer
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 
 
 @check("runtime", 17)
@@ -24,7 +25,7 @@ def test_scaling_up_waits_for_the_new_worker(server: ContractServer) -> None:
 
 
 @check("runtime", 17)
-@pytest.mark.fixed
+@fixed("scaling down")
 def test_scaling_down_lets_running_work_finish(server: ContractServer) -> None:
     """Both clients are answered, and each request ran once."""
     with server.model("shrunk", workers=2):
@@ -37,7 +38,7 @@ def test_scaling_down_lets_running_work_finish(server: ContractServer) -> None:
 
 
 @check("runtime", 17)
-@pytest.mark.fixed
+@fixed("scaling down")
 def test_scaling_to_none_keeps_the_queue(server: ContractServer) -> None:
     """The running request is answered, new ones are refused, a queued one is served when there is a worker again."""
     with server.model("paused"):
@@ -76,7 +77,7 @@ def test_bounds_that_contradict_each_other_are_refused(server: ContractServer) -
 
 
 @check("runtime", 19)
-@pytest.mark.fixed
+@fixed("negative minimum")
 def test_a_negative_minimum_changes_nothing(server: ContractServer) -> None:
     """It is an error of the server's kind, as TorchServe's clients expect."""
     with server.model("steady"):
@@ -88,7 +89,7 @@ def test_a_negative_minimum_changes_nothing(server: ContractServer) -> None:
 
 
 @check("runtime", 20)
-@pytest.mark.fixed
+@fixed("unregistering")
 def test_an_unregistered_model_finishes_what_it_accepted(server: ContractServer) -> None:
     """It is gone for new requests at once, and its name is free."""
     server.prepare("leaving")
@@ -105,7 +106,7 @@ def test_an_unregistered_model_finishes_what_it_accepted(server: ContractServer)
 
 
 @check("runtime", 20)
-@pytest.mark.fixed
+@fixed("unregistering")
 def test_without_drain_timeout_an_unregistered_model_gives_up_at_once(
     start_server: Callable[..., ContractServer],
 ) -> None:
@@ -123,9 +124,15 @@ def test_without_drain_timeout_an_unregistered_model_gives_up_at_once(
 @check("runtime", 21)
 @pytest.mark.parametrize(
     ("starting", "status"),
-    [("raise", 500), ("runtime-error", 500), ("memory", 507), ("cuda", 507), ("exit", 500), ("kill", 507)],
+    [
+        ("raise", 500),
+        ("exit", 500),
+        pytest.param("kill", 507, marks=fixed("signal 9")),
+        pytest.param("runtime-error", 500, marks=fixed("failed registration")),
+        pytest.param("memory", 507, marks=fixed("failed registration")),
+        pytest.param("cuda", 507, marks=fixed("failed registration")),
+    ],
 )
-@pytest.mark.fixed
 def test_a_failed_registration_leaves_nothing(server: ContractServer, starting: str, status: int) -> None:
     """Whatever the cause."""
     server.prepare(f"failed-{starting}", starting=starting)
@@ -137,7 +144,7 @@ def test_a_failed_registration_leaves_nothing(server: ContractServer, starting: 
 
 
 @check("runtime", 21)
-@pytest.mark.fixed
+@fixed("failed registration")
 def test_a_registration_that_timed_out_leaves_nothing(server: ContractServer) -> None:
     """Neither name nor process."""
     server.prepare("stuck", starting="hang")

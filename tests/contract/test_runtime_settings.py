@@ -6,6 +6,7 @@ import pytest
 
 from contract.server import ContractServer
 
+fixed = pytest.mark.fixed
 CONFIG = {"default_response_timeout": 44, "default_startup_timeout": 55, "job_queue_size": 66}
 
 
@@ -41,7 +42,7 @@ def test_the_timeouts_of_a_model(server: ContractServer) -> None:
         assert (description["responseTimeout"], description["startupTimeout"]) == (3, 9)
 
 
-@pytest.mark.fixed
+@fixed("model timeouts")
 def test_a_model_that_says_nothing_of_timeouts_overrides_none(server: ContractServer) -> None:
     """Even if it says other things."""
     with server.model("silent", config="maxWorkers: 1\n", response_timeout=7):

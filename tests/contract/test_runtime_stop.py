@@ -17,10 +17,11 @@ from contract.server import ContractServer
 from harness.server import ended, eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 
 
 @check("runtime", 28)
-@pytest.mark.fixed
+@fixed("stopping")
 def test_a_stopping_server_finishes_the_running_request(start_server: Callable[..., ContractServer]) -> None:
     """It answers 200, and neither a process nor a socket file nor a model directory remains."""
     server = start_server()

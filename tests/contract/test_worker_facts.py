@@ -14,6 +14,7 @@ from harness.archives import pack
 from harness.server import eventually
 
 check = pytest.mark.check
+fixed = pytest.mark.fixed
 CONFIG = {"metrics_mode": "prometheus"}
 LARGE = 6_500_000  # bytes
 
@@ -154,7 +155,7 @@ def test_headers_reach_the_handler(models: ContractServer) -> None:
 
 
 @check("worker protocol", 10)
-@pytest.mark.fixed
+@fixed("header names")
 def test_headers_are_found_in_any_spelling(models: ContractServer) -> None:
     """Because hops on the way change it."""
     testimony = witnessed(models, b"x", x_names="x-my-header,X-MY-HEADER", **{"X-My-Header": "Some Value"})
@@ -162,7 +163,7 @@ def test_headers_are_found_in_any_spelling(models: ContractServer) -> None:
 
 
 @check("worker protocol", 12)
-@pytest.mark.fixed
+@fixed("native workers")
 def test_an_archive_for_native_workers_is_refused(models: ContractServer) -> None:
     """Without the native program."""
     pack(models.store, "native", ECHO)

@@ -1,0 +1,390 @@
+"""What modelserver does otherwise than TorchServe 0.12 by decision: one row per difference, each proved by a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row: what each server does, and what to do about it where something has to be done."""
+
+    torchserve: str
+    modelserver: str
+    advice: str = ""
+    always: bool = True  # otherwise it is a matter of luck what TorchServe does
+
+
+BAD_REQUEST = "400 `BadRequestException`"
+TOPICS: dict[str, dict[str, Difference]] = {
+    "Connections": {
+        "connection close": Difference(
+            "answers `Connection: close` and HTTP/1.0 requests with `connection: keep-alive` and keeps the "
+            "connection open",
+            "does what the client asked for; HTTP/1.0 connections are kept only with `Connection: keep-alive` (as "
+            "`ab -k` sends it)",
+        ),
+        "streams for http 1.0": Difference(
+            "sends chunks to HTTP/1.0 clients, which do not know them",
+            "sends them the pieces as they are and ends the connection after the last one",
+        ),
+        "pipelining": Difference(
+            "sends no `x-request-id` with the second of two pipelined answers",
+            "sends one with every answer",
+        ),
+        "orderly close": Difference(
+            "resets the connection after an error: a slow client may lose the body",
+            "closes it in order, after the body",
+        ),
+        "long lines and headers": Difference(
+            "refuses request lines over 4,096 and headers over 8,192 bytes with 400",
+            "takes 64 KiB of each",
+        ),
+        "body too large": Difference(
+            "answers a body over `max_request_size` with a bare 413",
+            "answers 413 with the JSON of any error, an `x-request-id`, and a line in the access log",
+        ),
+    },
+    "Requests": {
+        "header names": Difference(
+            "`context.get_request_header` finds a header by the client's spelling alone, so a proxy that "
+            "lower-cases names breaks handlers",
+            "finds it in any spelling; handlers that list the headers still see the client's",
+        ),
+        "bad escapes": Difference(
+            "403 `IllegalArgumentException` for a bad percent escape in the path or the query",
+            BAD_REQUEST,
+            "Only clients that look for 403 notice.",
+        ),
+        "unreadable bodies": Difference(
+            "500 `ErrorDataDecoderException` for a bad escape in a form, or a multipart part without a name",
+            BAD_REQUEST,
+            "Clients that retry 500 stop doing so for these.",
+        ),
+        "last field of a form": Difference(
+            "drops the last field of a form if it has no `=` (`curl -d text` sends such a form)",
+            "hands it to the handler with an empty value, as in any other place of the form",
+        ),
+    },
+    "Answers": {
+        "framing": Difference(
+            "sends a `Transfer-Encoding` that a handler has set, though the body is not encoded so",
+            "drops it, as it drops `Content-Length` and `Connection`",
+        ),
+        "impossible statuses": Difference(
+            "sends a status below 100 or above 599 as the handler has set it",
+            "sends 500 with the handler's body",
+        ),
+        "client timeout": Difference(
+            "never answers a request that has waited longer than the model's `clientTimeoutInMills`; the client hangs",
+            "answers 408 `RequestTimeoutException` when the time is over, and does not begin the request any more",
+        ),
+        "signal 9": Difference(
+            "answers 500 or 507 when a worker was killed by signal 9, as luck will have it",
+            "answers 507",
+            always=False,
+        ),
+    },
+    "Registering and describing models": {
+        "failed registration": Difference(
+            "keeps a model, without workers, whose synchronous registration has failed by a `RuntimeError`, "
+            "`MemoryError` or CUDA error in `initialize`, for want of GPUs, or in `pip install`; the next attempt is a "
+            "conflict",
+            "keeps nothing: correct the archive and register again",
+            "Scripts that unregister after a failure get 404 for it.",
+            always=False,
+        ),
+        "json registration": Difference(
+            "gives a model registered by JSON a `max_batch_delay` of -10000 ms; 500 for an empty JSON body",
+            "the default, 100 ms; an empty body leaves the query",
+        ),
+        "json errors": Difference(
+            "500 `JsonSyntaxException` for JSON that is malformed or of the wrong types",
+            BAD_REQUEST,
+        ),
+        "urls of no file": Difference(
+            "500, or a model of nonsense, for `url=.` and `url=/`",
+            "404 `ModelNotFoundException`",
+        ),
+        "names with slashes": Difference(
+            "registers a model whose name has a slash; no request can reach it",
+            BAD_REQUEST,
+            "Choose another `model_name`.",
+        ),
+        "empty handler": Difference(
+            "takes `handler=` for a handler without a name, so that no worker can load",
+            "takes it for no parameter: the archive's handler counts",
+        ),
+        "signed downloads": Difference(
+            "500 `NullPointerException` for `s3_sse_kms=true` without the AWS variables",
+            "400 `DownloadArchiveException`",
+        ),
+        "useless downloads": Difference(
+            "leaves a downloaded archive in the model store when its registration fails, where it blocks the next "
+            "attempt",
+            "deletes it",
+        ),
+        "redirected downloads": Difference(
+            "follows the redirects of a download wherever they lead",
+            "every URL on the way must match `allowed_urls`; never from https to http",
+            "Allow the hosts that yours redirects to.",
+        ),
+        "slow downloads": Difference(
+            "waits without limit for a server that a model is to be downloaded from",
+            "400 `DownloadArchiveException` after `download_timeout` (60 s) without progress",
+        ),
+        "start-up downloads": Difference(
+            "cannot load a start-up model from a URL at the second start: its file is in the store already",
+            "opens that file",
+            "Delete it to have it downloaded again.",
+        ),
+        "broken manifests": Difference(
+            "500 `NullPointerException` for a manifest that is blank or whose `model` is null",
+            "400 `InvalidModelException`",
+        ),
+        "extracted leftovers": Difference(
+            "leaves what it has unpacked in the temporary directory when an archive is refused",
+            "deletes it",
+        ),
+        "native workers": Difference(
+            "500 for an archive of the runtime `LSP`, after trying to start its program",
+            "400 `ModelException`, `Unsupported runtime: LSP`",
+        ),
+        "model timeouts": Difference(
+            "sets both timeouts to 120 s if the archive has a configuration file, whatever that says",
+            "a timeout that the file does not name comes from the call, then from the server's configuration",
+            "If you relied on 120 s: say so in the file.",
+        ),
+        "set-default only": Difference(
+            "describes, or unregisters, the default version for `GET` or `DELETE` of "
+            "`/models/{model}/{version}/set-default`",
+            "405; nothing happens",
+        ),
+        "patience of describe": Difference(
+            "waits without limit for a handler that is to describe itself (`customized=true`)",
+            "500 after the model's `responseTimeout`; the worker is restarted",
+        ),
+        "api description": Difference(
+            "gives several operations of its OpenAPI documents the same `operationId`, and leaves out `customized`",
+            "gives each its own (`v1_predictions`, `v2_predictions`), so that the documents are valid; all other "
+            "ids are TorchServe's",
+            "Generated clients: those two methods get their own names.",
+        ),
+    },
+    "Scaling and removing": {
+        "negative minimum": Difference(
+            "500 for `min_worker=-1`, and stops the workers and stores -1",
+            "500, and nothing changes",
+        ),
+        "emptied models": Difference(
+            "`min_worker=0` with a `max_worker` above it removes the workers from describe and leaves their "
+            "processes running",
+            "ends the processes",
+        ),
+        "scaling down": Difference(
+            "kills removed workers at once: what they ran fails, or is run again by another worker",
+            "lets them finish their batch, `drain_timeout` (10 s) at most; nothing is run twice",
+            "`drain_timeout=0` gives the old haste.",
+            always=False,
+        ),
+        "unregistering": Difference(
+            "never answers requests that run or wait when their model is unregistered",
+            "answers them, within `drain_timeout`; what is left then gets 500 or 503. The name is free at once",
+        ),
+        "stopping": Difference(
+            "cuts all connections when it is stopped",
+            "refuses new work, finishes what it has accepted, within `drain_timeout`, and leaves no file behind",
+            "Give the supervisor more patience than `drain_timeout`.",
+            always=False,
+        ),
+        "launcher and scaling": Difference(
+            "with `cpu_launcher_enable` a synchronous call to scale is answered before the workers have loaded",
+            "it is answered when they serve",
+            always=False,
+        ),
+    },
+    "Queues and batches": {
+        "no delay": Difference(
+            "`max_batch_delay=0` limits batches to two",
+            "takes what waits, up to `batchSize`, and waits for nothing",
+        ),
+        "one kind": Difference(
+            "mixes predictions and explanations in one batch; the first decides for all",
+            "one batch is of one kind",
+        ),
+        "tickets": Difference(
+            "counts job tickets wrong after a worker was restarted",
+            "one ticket per idle worker, always",
+            always=False,
+        ),
+        "vanished clients": Difference(
+            "runs queued requests of clients that have hung up",
+            "drops them from the queue",
+        ),
+        "hopeless models": Difference(
+            "goes on queueing requests for a model none of whose workers will ever be restarted; clients hang",
+            "503 at once, for those that wait too",
+        ),
+    },
+    "Workers": {
+        "restart at once": Difference(
+            "waits a second before the first restart of a worker",
+            "restarts a worker that had loaded at once, then after 1, 1, 2, 3, 5... s",
+        ),
+        "unread requests": Difference(
+            "fails a request sent to a worker that had died unnoticed",
+            "gives it to the next worker: the dead one has never read it",
+        ),
+        "first gpu": Difference(
+            "gives GPU 1 to the first worker of a machine with several",
+            "goes round from GPU 0",
+            always=False,
+        ),
+    },
+    "Command line and configuration": {
+        "exit status": Difference(
+            "a start in the foreground that fails ends with status 0",
+            "ends with status 1; an address that is taken is named",
+        ),
+        "start-up models": Difference(
+            "does not start if `--models` names a model twice",
+            "starts without the second one, as without any other model that cannot be loaded, and logs it",
+        ),
+        "blanks between models": Difference(
+            "looks for a file whose name begins with a blank for `load_models=a.mar, b.mar`",
+            "leaves the blanks out",
+        ),
+        "bad numbers": Difference(
+            "starts with a `job_queue_size` that is no number, and then refuses registrations with 403",
+            "does not start: `Invalid configuration: For input string: ...`",
+        ),
+        "unknown keys": Difference(
+            "says nothing of keys that it does not know",
+            "names them, and where they stand, in a WARN line",
+        ),
+        "misspelt options": Difference(
+            "does not say in which model an option is invalid, and nothing of misspelt ones",
+            "names file, model and version, and the option that was probably meant",
+        ),
+        "odd model configurations": Difference(
+            "cannot load a model whose configuration file is empty or holds a list; handlers see None",
+            "an empty file is like none; a list is refused like a file that cannot be parsed",
+        ),
+        "delay of 0": Difference(
+            "takes `maxBatchDelay: 0` in an archive's file or in `models` for unset",
+            "0 is 0: no batch waits",
+        ),
+    },
+    "Saved configurations": {
+        "failed starts": Difference(
+            "saves an empty configuration when a start fails; the next start comes up without models",
+            "saves nothing then",
+        ),
+        "stray files": Difference(
+            "does not start, or starts with it, if any other file lies in `logs/config`",
+            "skips files whose names are not those of saved configurations, and says so",
+        ),
+        "passwords": Difference(
+            "writes them, `keystore_pass` included, so that everybody may read them",
+            "writes them with mode 0600",
+            "Tools that read them run as the server's user.",
+        ),
+    },
+    "Tokens": {
+        "shared port": Difference(
+            "on one port for all APIs wants both keys at once for all but predictions, so that nothing else can be "
+            "called; "
+            "`/models/{model}/{version}` is 404 there even without tokens",
+            "each route takes its own key; `/metrics` and unknown paths either of both",
+        ),
+        "key file": Difference(
+            "leaves `key_file.json` behind unless `torchserve --stop` is called in the directory where it lies",
+            "removes it when it is stopped, by `--stop` or by SIGTERM",
+        ),
+        "token in a header": Difference(
+            "takes any management request that has `/token` in a header (a Referer) for one that renews a key",
+            "only the path `/token` renews keys",
+        ),
+    },
+    "TLS": {
+        "tls 1.3": Difference(
+            "REST over TLS 1.2 with two cipher suites, and nothing else",
+            "TLS 1.2 and 1.3; the two suites and modern ones",
+        ),
+        "kinds of keys": Difference(
+            "takes RSA keys that are not encrypted",
+            "takes ECDSA and EdDSA keys too, encrypted ones with `private_key_pass`, and with `client_ca_file` asks "
+            "clients for certificates",
+        ),
+        "no certificate": Difference(
+            "does not start with an https address and no key material",
+            "serves a self-signed certificate that it makes at the start, and warns",
+            "Name a `keystore`, or `private_key_file` and `certificate_file`: no client trusts that certificate.",
+        ),
+    },
+    "gRPC": {
+        "grpc stream of one": Difference(
+            "`StreamPredictions` of a handler that sends no pieces ends with `Worker died.`; the worker is restarted",
+            "one message, then OK; no call, however it ends, costs a worker",
+        ),
+        "grpc pieces joined": Difference(
+            "`Predictions` of a handler that sends pieces answers with the first one; the worker never serves again",
+            "answers with all pieces joined, at most `max_response_size`",
+        ),
+        "grpc half-close": Difference(
+            "ends `StreamPredictions2` as soon as the client sends no more: answers that are still owed are lost, and "
+            "the worker never serves again",
+            "sends all answers first",
+        ),
+        "grpc errors in band": Difference(
+            "an error of the handler, or a model that does not exist, ends `StreamPredictions2` without a message and "
+            "may break the connection",
+            "is an answer with a `status`; the stream goes on",
+        ),
+        "grpc without sequences": Difference(
+            "`StreamPredictions2` to a model without `sequenceBatching` ends with `UNKNOWN`",
+            "serves the messages as requests of their own, the answers of one `sequence_id` in order",
+        ),
+        "grpc sequence headers": Difference(
+            "never sees the input `ts_request_sequence_start`, and tells every handler that the sequence ends",
+            "makes an id where a sequence starts without one and tells it in `sequence_id`; the end is the client's",
+        ),
+        "grpc cancellation": Difference(
+            "runs requests whose calls were cancelled or whose deadlines have passed",
+            "takes them out of the queue at once; a handler that runs them sees `context.cancelled`",
+        ),
+        "grpc message size": Difference(
+            "a message over `max_request_size` is `CANCELLED` for the client",
+            "is `RESOURCE_EXHAUSTED`",
+        ),
+        "grpc mute refusals": Difference(
+            "registering a version twice, removing the default version, or scaling nothing is `UNKNOWN` without text",
+            "`ABORTED`, `PERMISSION_DENIED`, `INVALID_ARGUMENT`, with the texts of REST",
+        ),
+        "grpc pages": Difference(
+            "`ListModels` without `limit` lists nothing",
+            "lists up to 100 models",
+        ),
+        "grpc customized describe": Difference(
+            "`customized` of a model without workers, or that does not exist, is `INTERNAL` without a useful text",
+            "says that there is no worker; `NOT_FOUND`",
+        ),
+        "grpc refused keys": Difference(
+            "does not log calls that it refuses for want of a key",
+            "logs them, with code 7",
+        ),
+        "grpc unix sockets": Difference(
+            "does not start with `grpc_inference_address=unix:/path`",
+            "listens on that socket; so for management",
+        ),
+        "grpc tls": Difference(
+            "`enable_grpc_ssl` without certificate ends with a Java trace; `keystore` is not used",
+            "says what is missing; takes the identity of REST, a key store too",
+        ),
+        "grpc end": Difference(
+            "waits for open streams without limit when it is stopped",
+            "cuts what still runs after `drain_timeout`, with `UNAVAILABLE`",
+        ),
+    },
+}
+DIFFERENCES = {name: difference for rows in TOPICS.values() for name, difference in rows.items()}

@@ -34,6 +34,8 @@ def refused(address: tuple[str, int]) -> bool:
     return False
 
 
+@pytest.mark.check("cli", 8)
+@pytest.mark.check("cli", 9)
 def test_life_in_the_background(tmp_path: Path) -> None:
     server = BackgroundServer(tmp_path, models=["m=m.mar"])
     pack(server.store, "m", NOOP)
@@ -57,6 +59,8 @@ def test_life_in_the_background(tmp_path: Path) -> None:
     assert (stopped.returncode, stopped.stdout) == (0, "TorchServe is not currently running.\n")
 
 
+@pytest.mark.check("cli", 6)
+@pytest.mark.check("cli", 7)
 def test_a_start_script_reads_up_to_the_ready_line_and_closes_the_pipe(tmp_path: Path) -> None:
     server = BackgroundServer(tmp_path, models=["m=m.mar"])
     pack(server.store, "m", NOOP)
@@ -83,6 +87,7 @@ def test_a_start_script_reads_up_to_the_ready_line_and_closes_the_pipe(tmp_path:
     assert (stopped.returncode, stopped.stdout) == (0, "")
 
 
+@pytest.mark.check("cli", 12)
 def test_stop_in_the_foreground_returns_when_the_ports_are_free(tmp_path: Path) -> None:
     with BackgroundServer(tmp_path) as server:
         tree = server.tree()
@@ -107,6 +112,7 @@ def test_a_server_can_follow_at_once_on_the_same_ports(tmp_path: Path) -> None:
         assert second.request("GET", "/ping").status_code == 200
 
 
+@pytest.mark.check("cli", 9)
 def test_the_pid_file_names_the_server(tmp_path: Path) -> None:
     with BackgroundServer(tmp_path) as server:
         assert server.pid_file.read_bytes().isdigit()
@@ -131,6 +137,7 @@ def test_supervisors_find_the_server_and_only_it_by_its_command_line(tmp_path: P
             assert server.process is not None and found == [server.process.pid]
 
 
+@pytest.mark.check("cli", 10)
 def test_a_pid_file_left_by_a_crash_is_removed(tmp_path: Path) -> None:
     with BackgroundServer(tmp_path) as server:
         server.stop(signal.SIGKILL)
@@ -168,6 +175,7 @@ def test_torchserve_is_the_same_program(tmp_path: Path, starts: Path, stops: Pat
         assert server.server is not None and ended(server.server)
 
 
+@pytest.mark.check("cli", 22)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_one_signal_ends_a_foreground_server_whole(tmp_path: Path, number: signal.Signals) -> None:
     server = ServerProcess(tmp_path, models=["m=m.mar"])
@@ -213,6 +221,7 @@ def test_two_servers_side_by_side(tmp_path: Path) -> None:
         assert second.launch("--stop", "--foreground").returncode == 0
 
 
+@pytest.mark.check("cli", 13)
 def test_the_configuration_file_of_the_environment_wins(tmp_path: Path) -> None:
     (tmp_path / "own.properties").write_text(
         "inference_address=http://127.0.0.1:0\nmanagement_address=http://127.0.0.1:0\n"
@@ -228,6 +237,7 @@ def test_the_configuration_file_of_the_environment_wins(tmp_path: Path) -> None:
         assert server.predict("m", bytes(11)).status_code == 413
 
 
+@pytest.mark.check("cli", 14)
 def test_logs_and_metrics_go_where_the_environment_says(tmp_path: Path) -> None:
     environment = {"LOG_LOCATION": "a", "METRICS_LOCATION": "b/c"}
     server = ServerProcess(tmp_path, models=["m=m.mar"], environment=environment)
@@ -246,6 +256,7 @@ def test_logs_and_metrics_go_where_the_environment_says(tmp_path: Path) -> None:
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.check("cli", 15)
 def test_a_log_directory_that_cannot_be_made_keeps_nobody_from_serving(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     environment = {"LOG_LOCATION": "file/logs", "METRICS_LOCATION": "file/metrics"}

@@ -35,7 +35,6 @@ def test_restarts_on_one_port_lose_no_request(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert load.failures == []
-    assert load.total("refused") > 0, "the clients met a server that was not there"
 
 
 def test_a_version_is_swapped_without_a_failed_request(tmp_path: Path) -> None:

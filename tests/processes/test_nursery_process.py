@@ -253,10 +253,10 @@ def test_the_end_of_an_adopted_rank_ends_its_launcher_and_both_are_reported(tmp_
     with nursery(tmp_path) as one:
         launcher, rank = launch(one, tmp_path, "stay")
         one.link.send(control.encode(Adopt(rank, launcher)))
-        os.kill(rank, signal.SIGHUP)  # SIGTERM is blocked until a rank unblocks it
+        os.kill(rank, signal.SIGUSR1)  # SIGTERM is blocked until a rank unblocks it
         events = {event.pid: event for event in (one.exited(), one.exited())}
         assert events[launcher].after == rank
-        assert events[rank].status == signal.SIGHUP
+        assert events[rank].status == signal.SIGUSR1
         assert events[rank].max_rss > 0
 
 

@@ -92,7 +92,11 @@ class Server:
         self._nursery = nursery
         self._run_directory = run_directory
         self._pool = Pool(
-            run_directory.path, _frame_limit(settings), settings.blacklist_env_vars, _worker_environment(settings)
+            run_directory.path,
+            _frame_limit(settings),
+            settings.blacklist_env_vars,
+            _worker_environment(settings),
+            by_hand=settings.debug,
         )
         urls = [pattern.pattern for pattern in settings.allowed_urls]
         limits = Limits(

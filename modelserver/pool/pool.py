@@ -6,6 +6,7 @@ import asyncio
 import re
 from pathlib import Path
 
+from modelserver.pool.by_hand import HandStarted
 from modelserver.pool.contract import Owner, Spec
 from modelserver.pool.launched import LaunchedWorker
 from modelserver.pool.link import Peer
@@ -30,14 +31,18 @@ class Pool:
         *,
         patience: Patience | None = None,
         hello_timeout: float = HELLO_TIMEOUT,
+        by_hand: bool = False,
     ) -> None:
-        """`hidden` are names, matched as a whole, that no worker gets to see; `environment` is set in every worker."""
+        """`hidden` are names, matched as a whole, that no worker gets to see; `environment` is set in every worker;
+        `by_hand`: somebody else starts the processes.
+        """
         self._run_directory = run_directory  # private: holds the socket that workers connect to
         self._frame_limit = frame_limit  # bytes of one frame from a worker
         self._hidden = hidden
         self._environment = environment
         self._patience = patience or Patience()
         self._hello_timeout = hello_timeout
+        self._by_hand = by_hand
         self._workers: dict[tuple[int, int], Worker] = {}
 
     async def open(self, nursery: Nursery) -> None:
@@ -58,6 +63,8 @@ class Pool:
         return worker
 
     def _worker(self, spec: Spec, owner: Owner) -> Worker:
+        if self._by_hand:
+            return HandStarted(owner, self._nursery, self._patience, self._run_directory)
         if spec.launcher:
             return LaunchedWorker(owner, self._nursery, self._patience, spec.ranks, to_all_ranks=spec.to_all_ranks)
         return Worker(owner, self._nursery, self._patience)

@@ -146,7 +146,7 @@ class Settings:
     ipex_gpu_enable: str = row("false", v.string, "TS_IPEX_GPU_ENABLE of workers, as written")
     cpu_launcher_enable: bool = row(False, v.flag, "start workers by torch.backends.xeon.run_cpu")
     cpu_launcher_args: str = row("", v.string, "arguments of the CPU launcher, separated by single blanks")
-    debug: bool = row(False, v.flag, "connect to a worker that runs already; no timeouts")
+    debug: bool = row(False, v.flag, "workers are started by hand: the model log says how; no timeouts")
     ts_header_key_sequence_id: str = row(
         "ts_request_sequence_id", v.string, "header of the sequence id", env=("TS_HEADER_KEY_SEQUENCE_ID",)
     )

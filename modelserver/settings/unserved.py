@@ -12,7 +12,6 @@ KEYS: Final = (
     "log_config",
     "ts_open_inference_protocol",
     "enable_openmetrics",
-    "debug",
     "model_metrics_auto_detect",
     "system_metrics_cmd",
     "plugins",

@@ -4,7 +4,12 @@ length prefix.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+# Carries the order to an exec'd worker: the environment passes launchers, and unlike argv other users cannot read it.
+ORDER_VARIABLE: Final = "MODELSERVER_WORKER"
 
 
 class Spawn(msgspec.Struct, array_like=True, tag=1):

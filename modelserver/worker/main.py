@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 import msgspec
 from setproctitle import getproctitle
 
-from modelserver.wire.control import Spawn
+from modelserver.wire.control import ORDER_VARIABLE, Spawn
 from modelserver.wire.frames import Fatal, Hello, Load, Loaded
 from modelserver.worker.failures import EXIT, failure_of
 from modelserver.worker.loop import Channel, ProtocolError, serve
 from modelserver.worker.process import (
-    ORDER_VARIABLE,
     environment_of,
     limit_new_torch,
     make_streams,

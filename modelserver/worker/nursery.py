@@ -29,11 +29,22 @@ from setproctitle import setproctitle
 from modelserver.process_group import GRACE, dismiss, is_caretaker, kill_groups
 from modelserver.scratch import remove_dead
 from modelserver.wire import control as wire
-from modelserver.wire.control import Adopt, Alive, Dismiss, Exited, Kill, Probe, Ready, Spawn, Spawned, SpawnFailed
+from modelserver.wire.control import (
+    ORDER_VARIABLE,
+    Adopt,
+    Alive,
+    Dismiss,
+    Exited,
+    Kill,
+    Probe,
+    Ready,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+)
 from modelserver.worker import kernel
 from modelserver.worker.fork_or_exec import why_exec
 from modelserver.worker.process import (
-    ORDER_VARIABLE,
     default_threads,
     environment_of,
     ignore_signal,

@@ -18,9 +18,6 @@ from setproctitle import setproctitle
 from modelserver.wire.control import Spawn
 from modelserver.worker import kernel
 
-# Carries the order to an exec'd worker: the environment passes launchers, and unlike argv other users cannot read it.
-ORDER_VARIABLE = "MODELSERVER_WORKER"
-
 
 def environment_of(user: Mapping[str, str], order: Spawn) -> dict[str, str]:
     """The worker's environment: the user's, the order's additions, PYTHONPATH, minus the hidden names."""

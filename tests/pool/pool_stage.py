@@ -115,7 +115,10 @@ class Model:
 
     async def load(self, **spec: Any) -> Worker:
         """Start a worker and load the model; its outcome is the first frame."""
-        worker = self.start(**spec)
+        return await self.loaded(self.start(**spec))
+
+    async def loaded(self, worker: Worker) -> Worker:
+        """Load the model as soon as the worker has connected."""
         await self.owner.until(lambda: "connected" in self.owner.calls or self.owner.certificate is not None)
         worker.send(Load("m", str(self.directory), "h.py", 1, None, "", True, FRAME_LIMIT, METRICS))
         await self.owner.until(lambda: bool(self.owner.frames) or self.owner.certificate is not None)
@@ -160,6 +163,7 @@ async def pool_of(
     variables: Mapping[str, str] | None = None,
     patience: Patience | None = None,
     hello_timeout: float = DEADLINE,
+    by_hand: bool = False,
 ) -> AsyncIterator[Pool]:
     run_directory = RunDirectory.make(directory / "tmp")
     pool = Pool(
@@ -169,6 +173,7 @@ async def pool_of(
         dict(variables or {}),
         patience=patience,
         hello_timeout=hello_timeout,
+        by_hand=by_hand,
     )
     await pool.open(nursery)
     try:

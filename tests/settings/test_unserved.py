@@ -41,10 +41,10 @@ def test_saved_configurations_are_served() -> None:
 
 
 def test_the_warning_names_the_place(tmp_path: Path) -> None:
-    (tmp_path / "config.properties").write_text("cors_allowed_origin=*\ndebug=true\nlog_format=json\n")
+    (tmp_path / "config.properties").write_text("cors_allowed_origin=*\nsystem_metrics_cmd=x\nlog_format=json\n")
     settings = load(CommandLine(), {}, tmp_path)
     assert [notice.message for notice in unserved_settings(settings)] == [
-        "debug has no effect in this version (config.properties:2)",
+        "system_metrics_cmd has no effect in this version (config.properties:2)",
         "log_format has no effect in this version (config.properties:3)",
     ]
 

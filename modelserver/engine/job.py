@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -13,6 +14,9 @@ from modelserver.wire.frames import PREDICT, Reply, Request
 
 # Bytes of unread chunks a slow client may hold before it is cut.
 CHUNK_LIMIT: Final = 16 << 20
+
+
+_logger = logging.getLogger(__name__)
 
 
 class Overrun(Exception):
@@ -135,7 +139,16 @@ class Job:
         if self.tick is not None and self.chunks is None:  # the deadline of a stream is that of its last chunk
             self.leave_wheel()
         done, self.done = self.done, _ignore  # whoever asked refers to the job: no cycle may outlive the answer
-        done(self)
+        try:
+            done(self)
+        except Exception:  # the worker, in whose report we are, must not suffer for it
+            _logger.exception("The client of request %s could not be told", self.request.id)
+
+
+def tell(waiter: asyncio.Future[Job], job: Job) -> None:
+    """A `done` for whoever awaits a job: cancelled a moment ago, it may not have withdrawn the job yet."""
+    if not waiter.done():
+        waiter.set_result(job)
 
 
 def _ignore(job: Job) -> None:

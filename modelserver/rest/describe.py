@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
-from modelserver.engine.job import Job
+from modelserver.engine.job import Job, tell
 from modelserver.rest.call import Call
 from modelserver.rest.ports import Engine
 from modelserver.rest.replies import request_headers, submit
@@ -17,7 +18,7 @@ async def ask_handler(call: Call, engine: Engine, model: str, version: str | Non
     answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
     request = Request(call.request_id, [], request_headers(call.exchange), {"describe": "True"})
     label = "default" if version is None else version
-    job = Job(request, model, label, call.exchange.received, answered.set_result, DESCRIBE)
+    job = Job(request, model, label, call.exchange.received, partial(tell, answered), DESCRIBE)
     submit(call, engine, job, version)
     call.exchange.on_gone = answered.cancel
     try:

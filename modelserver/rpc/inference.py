@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from modelserver.dialect.json_text import json_text
 from modelserver.dialect.request_ids import RequestIds
-from modelserver.engine.job import Job, Overrun
+from modelserver.engine.job import Job, Overrun, tell
 from modelserver.errors import BadRequest, InternalError, ServiceUnavailable
 from modelserver.rpc.call import Call
 from modelserver.rpc.encoding import prediction_request, prediction_response
@@ -79,7 +80,7 @@ class Inference:
     def submit(self, job: Job, request: Any) -> Answered:
         """Give a job to the version that the request names. Raises what the engine raises."""
         answered: Answered = asyncio.get_running_loop().create_future()
-        job.done = answered.set_result
+        job.done = partial(tell, answered)
         self._engine.submit(job, request.model_version or None)
         return answered
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from modelserver.dialect.description import customized_metadata, describe_version
@@ -18,7 +19,7 @@ from modelserver.dialect.outcomes import (
 )
 from modelserver.dialect.registration import parse_registration
 from modelserver.dialect.request_ids import RequestIds
-from modelserver.engine.job import Job
+from modelserver.engine.job import Job, tell
 from modelserver.errors import BadRequest, ModelApiDisabled
 from modelserver.rpc.call import Call
 from modelserver.rpc.encoding import parse
@@ -113,7 +114,7 @@ class Management:
         """The handler's part of the description. Raises the job's ServerError."""
         answered: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
         request = Request(self._ids.next(), [], [], {"describe": "True"})
-        job = Job(request, model, version or "default", call.received, answered.set_result, DESCRIBE)
+        job = Job(request, model, version or "default", call.received, partial(tell, answered), DESCRIBE)
         job.timeout = call.patience
         self._engine.submit(job, version)
         try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from functools import partial
 
 import pytest
 
 from harness import clock
 from harness.scene import Scene, scenario, settle
+from modelserver.engine.job import Job, tell
 from modelserver.engine.slot import State
 from modelserver.errors import Cause, Certificate, ServiceUnavailable, WorkerError
 from modelserver.wire.frames import (
@@ -330,3 +333,33 @@ async def test_answers_to_a_batch_that_was_given_up_are_ignored(scene: Scene) ->
     job = scene.submit()
     worker.answer(b"own")
     assert (await scene.reply_of(job)).body == b"own"
+
+
+@scenario()
+async def test_a_client_that_cannot_be_told_does_not_harm_the_worker(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+
+    def fails(job: Job) -> None:
+        raise RuntimeError("its connection is gone")
+
+    deaf = scene.submit()
+    deaf.done = fails
+    logging.disable(logging.CRITICAL)
+    try:
+        worker.answer(b"first")
+    finally:
+        logging.disable(logging.NOTSET)
+    following = scene.submit()
+    worker.answer(b"second")
+    assert (await scene.reply_of(following)).body == b"second"
+
+
+@scenario()
+async def test_a_waiter_that_was_cancelled_in_the_same_moment_is_passed_over(scene: Scene) -> None:
+    (worker,) = await scene.grow(1)
+    waiter: asyncio.Future[Job] = asyncio.get_running_loop().create_future()
+    job = scene.submit()
+    job.done = partial(tell, waiter)
+    waiter.cancel()
+    worker.answer(b"too late")
+    assert waiter.cancelled()

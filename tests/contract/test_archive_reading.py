@@ -197,7 +197,7 @@ def test_a_directory_is_used_where_it_is(server: ContractServer, tmp_path: Path)
 def packed_with(directory: Path, wheels: Path) -> Path:
     """An archive that needs a package."""
     (directory / "out").mkdir()
-    requirements = f"--no-index\n--find-links {wheels}\nlinked\n"
+    requirements = f"--no-index\n-f {wheels}\nlinked\n"
     return directory / "out" / pack(directory / "out", "direct", TELLER, requirements=requirements)
 
 

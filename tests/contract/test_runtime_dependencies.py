@@ -21,7 +21,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def requirements(wheels: Path, name: str) -> str:
-    return f"--no-index\n--find-links {wheels}\n{name}\n"
+    return f"--no-index\n-f {wheels}\n{name}\n"
 
 
 @check("runtime", 26)

@@ -103,7 +103,7 @@ def facts(server: ServerProcess) -> Iterator[Any]:
 
 
 def test_packages_beside_the_model(server: ServerProcess, wheels: Path, facts: Any) -> None:
-    pack(server.store, "m", WITNESS, archive="beside", requirements=f"--find-links {wheels}\ntinypack>=2\n")
+    pack(server.store, "m", WITNESS, archive="beside", requirements=f"-f {wheels}\ntinypack>=2\n")
     seen = facts("beside.mar")
     (directory,) = directories(server)
     assert seen["tinypack"] == {"file": str(directory / "tinypack" / "__init__.py"), "version": "2.5"}
@@ -128,7 +128,7 @@ def test_a_virtual_environment(server: ServerProcess, wheels: Path, facts: Any) 
         WITNESS,
         archive="venv",
         config="useVenv: true",
-        requirements=f"--find-links {wheels}\ntinypack\nnumpy==99.0\n",
+        requirements=f"-f {wheels}\ntinypack\nnumpy==99.0\n",
     )
     seen = facts("venv.mar")
     (directory,) = directories(server)
@@ -158,7 +158,7 @@ def test_a_directory_of_the_operator_stays_as_it_is(server: ServerProcess, wheel
     manifest = {"model": {"modelName": "m", "handler": "h.py", "requirementsFile": "needs.txt"}}
     (source / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
     (source / "h.py").write_text(WITNESS)
-    (source / "needs.txt").write_text(f"--find-links {wheels}\ntinypack\n")
+    (source / "needs.txt").write_text(f"-f {wheels}\ntinypack\n")
     seen = facts(str(source))
     (root,) = directories(server)
     assert seen["tinypack"]["file"] == str(root / "tinypack" / "__init__.py")

@@ -370,7 +370,7 @@ def _run(settings: Settings, run_directory: RunDirectory, tls: Tls | None, stop:
     # a second and a tenth off their 99th percentile.
     gc.set_threshold(50_000, 20, 100)
     # Before the loop and before any thread, and before the limit is raised; it ends when this process does.
-    nursery = Nursery.launch(os.environ, run_directory.path)
+    nursery = Nursery.launch(os.environ, run_directory.path, modules=settings.preload_modules)
     before, limit = raise_limit()
     telemetry = Telemetry(settings)
     telemetry.log("DEBUG", "ModelServer", f"Open files: at most {limit}, in workers {before}.")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -65,12 +65,14 @@ class Nursery:
         run_directory: Path | None = None,
         python: str = sys.executable,
         silence: float = _SILENCE,
+        modules: Sequence[str] = (),
     ) -> None:
         self.environ = dict(environ)
         self._run_directory = run_directory  # the nursery removes it if this process is killed
         self._descriptor_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # of every nursery and its workers
         self.ready: Ready | None = None  # what the nursery said once it had imported what it shares
         self._python = python
+        self._modules = modules  # what every nursery imports for its workers
         self._outbox: deque[_Packet] = deque()
         self._awaited: dict[Key, Child] = {}  # ordered
         self._alive: dict[int, Watched] = {}  # by pid; launchers before their ranks
@@ -83,11 +85,15 @@ class Nursery:
 
     @classmethod
     def launch(
-        cls, environ: Mapping[str, str], run_directory: Path | None = None, silence: float = _SILENCE
+        cls,
+        environ: Mapping[str, str],
+        run_directory: Path | None = None,
+        silence: float = _SILENCE,
+        modules: Sequence[str] = (),
     ) -> Nursery:
         """Start the nursery. For the time before the event loop, threads and `import grpc`."""
         adopt_orphans()
-        return cls(environ, run_directory, silence=silence)
+        return cls(environ, run_directory, silence=silence, modules=modules)
 
     @property
     def pid(self) -> int:
@@ -149,7 +155,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         command = [self._python, "-P", str(_ENTRY), "nursery", str(theirs.fileno()), str(self._descriptor_limit)]
-        command += [str(self._run_directory)] if self._run_directory else []
+        command += [str(self._run_directory or ""), *self._modules]
         with theirs:
             try:
                 process = subprocess.Popen(

@@ -23,6 +23,13 @@ from modelserver.settings.notices import Notice
 from modelserver.settings.rows import NO_ENV, Row, computed, row, rows_of
 from modelserver.settings.snapshot import Snapshot, parse_snapshot
 
+_SHARED_MODULES: Final = (
+    "torch",
+    "ts.torch_handler.image_classifier",
+    "ts.torch_handler.image_segmenter",
+    "ts.torch_handler.object_detector",
+    "ts.torch_handler.text_classifier",
+)
 _OPEN_URLS: Final = "file://.*|http(s)?://.*"
 _AGE: Final = "max connection age must be positive: {value}"
 _GRACE: Final = "max connection age grace must be non-negative: {value}"
@@ -118,6 +125,9 @@ class Settings:
     )
     max_requests_per_worker: int = row(0, v.integer(0), "requests after which a worker is replaced; 0: never")
     max_worker_memory_mb: int = row(0, v.integer(0), "memory above which a worker is replaced; 0: never", unit="MiB")
+    preload_modules: tuple[str, ...] = row(
+        _SHARED_MODULES, v.csv, "Python modules that workers find in memory, because their parent has imported them"
+    )
     default_service_handler: str = row("", v.string, "handler of archives that name none")
     service_envelope: str = row("", v.string, "envelope of all models: json, body, kserve, kservev2")
     allowed_urls: tuple[v.Pattern, ...] = row(

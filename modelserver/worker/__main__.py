@@ -1,7 +1,7 @@
 """Where the interpreters of the nursery and of exec'd workers begin.
 
-`__main__.py nursery <control descriptor> [<descriptor limit> [<run directory>]]`, or a worker whose order is in the
-environment.
+`__main__.py nursery <control descriptor> [<descriptor limit> [<run directory> [<module to import>...]]]`, or a worker
+whose order is in the environment.
 """
 
 import sys

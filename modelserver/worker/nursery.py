@@ -65,16 +65,6 @@ _LAST_PATIENCE = 5.0  # seconds for all processes to vanish; one that hangs in a
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # of terminals and service managers
 
-# Imported before the first fork where installed, so that workers find them in memory.
-_SHARED = (
-    "modelserver.worker.main",
-    "torch",
-    "ts.torch_handler.image_classifier",
-    "ts.torch_handler.image_segmenter",
-    "ts.torch_handler.object_detector",
-    "ts.torch_handler.text_classifier",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Birth:
@@ -85,10 +75,11 @@ class Birth:
     stderr: int
 
 
-def main(control_fd: str, descriptor_limit: str = "", run_directory: str = "") -> int:
+def main(control_fd: str, descriptor_limit: str = "", run_directory: str = "", *modules: str) -> int:
     """Run the nursery, and in a forked child the worker; returns the exit status of either.
 
     The soft `descriptor_limit` stays as it is if none is given. `run_directory` is removed if its frontend is killed.
+    `modules` are imported before the first fork, so that workers find them in memory.
     """
     setproctitle("modelserver nursery")
     if descriptor_limit:
@@ -98,7 +89,7 @@ def main(control_fd: str, descriptor_limit: str = "", run_directory: str = "") -
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     kernel.adopt_orphans()
     make_streams()
-    preload(_SHARED)
+    preload(("modelserver.worker.main", *modules))
     nursery = Nursery(socket.socket(fileno=int(control_fd)), user)
     birth = nursery.serve()
     if birth is not None:
@@ -125,8 +116,9 @@ def preload(modules: Sequence[str]) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
-        except ImportError:
-            pass  # the worker that needs it reports it
+        except ImportError as error:
+            if error.name != "torch":  # servers of other handlers have none, and the worker that needs it reports it
+                print(f"preload_modules: {name} cannot be imported: {error}", file=sys.stderr)
         except Exception:
             traceback.print_exc()
     gc.collect()

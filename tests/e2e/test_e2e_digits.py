@@ -55,7 +55,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     config = {"default_workers_per_model": 2}
-    server = ServerProcess(tmp_path_factory.mktemp("serving"), models=["digits=digits.mar"], config=config)
+    server = ServerProcess(tmp_path_factory.mktemp("serving"), models=["digits=digits.mar"], config=config, torch=True)
     shutil.copy(archive, server.store)
     with server:
         eventually(lambda: len(server.ready_workers("digits")) == 2)

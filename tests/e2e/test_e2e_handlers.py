@@ -91,7 +91,7 @@ def picture() -> bytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    made = ServerProcess(tmp_path_factory.mktemp("handlers"))
+    made = ServerProcess(tmp_path_factory.mktemp("handlers"), torch=True)
     vocabulary = made.directory / "source_vocab.pt"
     torch.save({"hello": 1, "world": 2, "hello world": 3}, vocabulary)
     archive(made.store, "images", "image_classifier", MODEL)
@@ -142,7 +142,7 @@ def test_a_broken_contract_is_answered_with_the_rule(server: ServerProcess) -> N
 
 
 def test_envelopes(tmp_path: Path) -> None:
-    made = ServerProcess(tmp_path, config={"service_envelope": "kserve"})
+    made = ServerProcess(tmp_path, config={"service_envelope": "kserve"}, torch=True)
     pack(made.store, "glass", EXPLAINING)
     with made as server:
         assert server.register("glass.mar").status_code == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -215,15 +214,8 @@ class Bystander:
 def stage(
     directory: Path, *, torch: bool = False, config: Mapping[str, Any] | None = None, **options: Any
 ) -> Iterator[ServerProcess]:
-    """A server with a bystander. Without torch its nursery starts in a fraction of the time, and workers as light."""
-    environment: dict[str, str] = {}
-    if not torch:
-        absent = directory / "without-torch"
-        absent.mkdir()
-        (absent / "torch.py").write_text("raise ImportError('torch is not installed')")
-        path = [str(absent), os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(entry for entry in path if entry)
-    with ServerProcess(directory, environment=environment, config=config, **options) as server:
+    """A server with a bystander."""
+    with ServerProcess(directory, torch=torch, config=config, **options) as server:
         pack(server.store, "bystander", NOOP)
         assert server.register("bystander.mar").status_code == 200
         yield server

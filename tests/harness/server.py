@@ -32,7 +32,10 @@ def eventually(check: Callable[[], T], within: float = DEADLINE) -> T:
 
 
 class ServerProcess:
-    """`modelserver --start --foreground` in `directory`, with its console read to the end."""
+    """`modelserver --start --foreground` in `directory`, with its console read to the end.
+
+    It imports torch for its workers only if `torch` is true: this is most of the time that a start takes.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class ServerProcess:
         config: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
         program: Path = MODELSERVER,
+        torch: bool = False,
     ) -> None:
         self.directory = directory
         self.program = program
@@ -52,6 +56,7 @@ class ServerProcess:
             path.mkdir(exist_ok=True)
         keys = {f"{name}_address": "http://127.0.0.1:0" for name in ("inference", "management", "metrics")}
         keys |= {"grpc_inference_port": "0", "grpc_management_port": "0"}
+        keys |= {} if torch else {"preload_modules": ""}
         keys |= {name: str(value) for name, value in (config or {}).items()}
         (directory / "config.properties").write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
         self.command = [str(program), "--start", "--foreground"]

@@ -142,15 +142,12 @@ class Model:
         return json.loads(await self.ask(worker))
 
 
-def environment(directory: Path, *, torch: bool = False, **more: str) -> dict[str, str]:
-    """Of a server. Without torch the nursery starts in a fraction of the time, as on a machine that has none."""
+def environment(directory: Path, **more: str) -> dict[str, str]:
+    """Of a server; modules that a test puts into `modules` win against those of the same name."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_", "PYTEST"))}
-    path = [str(ROOT), str(ROOT / "modelserver")]
-    if not torch:
-        absent = directory / "without-torch"
-        absent.mkdir(exist_ok=True)
-        (absent / "torch.py").write_text("raise ImportError('torch is not installed')")
-        path.insert(0, str(absent))
+    own = directory / "modules"
+    own.mkdir(exist_ok=True)
+    path = [str(own), str(ROOT), str(ROOT / "modelserver")]
     return {**environ, "PYTHONPATH": os.pathsep.join(path), **more}
 
 

@@ -141,7 +141,7 @@ def test_a_nursery_that_answers_or_has_nothing_to_answer_stays(tmp_path: Path) -
 
 def test_a_nursery_that_still_imports_is_waited_for(tmp_path: Path) -> None:
     environ = environment(tmp_path)
-    (tmp_path / "without-torch" / "torch.py").write_text("import time\ntime.sleep(1.5)\nraise ImportError('slow')")
+    (tmp_path / "modules" / "sluggish.py").write_text("import time\ntime.sleep(1.5)")
 
     async def main(nursery: Nursery) -> None:
         async with pool_of(nursery, tmp_path) as pool:
@@ -151,7 +151,7 @@ def test_a_nursery_that_still_imports_is_waited_for(tmp_path: Path) -> None:
             assert await model.ask(worker, b"patience") == b"patience"
             assert nursery.pid == first
 
-    run(main(Nursery.launch(environ, silence=0.3)))
+    run(main(Nursery.launch(environ, silence=0.3, modules=["sluggish"])))
 
 
 def test_the_pool_closes_while_no_nursery_can_be_started(tmp_path: Path) -> None:

@@ -86,14 +86,14 @@ def test_a_nursery_that_cannot_start_fails_the_orders(tmp_path: Path) -> None:
 
     async def main() -> None:
         environ = environment(tmp_path)
-        (tmp_path / "without-torch" / "setproctitle.py").write_text("raise SystemExit('no')")
+        (tmp_path / "modules" / "setproctitle.py").write_text("raise SystemExit('no')")
         nursery = Nursery.launch(environ)
         async with pool_of(nursery, tmp_path) as pool:
             model = Model(pool, tmp_path / "m", ECHO)
             model.start()
             certificate = await model.owner.death()
             assert certificate.cause is Cause.SPAWN
-            (tmp_path / "without-torch" / "setproctitle.py").unlink()
+            (tmp_path / "modules" / "setproctitle.py").unlink()
             worker = await Model(pool, tmp_path / "n", ECHO).load(slot=2)
             assert worker.connected
 

@@ -232,7 +232,7 @@ def test_forked_workers_draw_different_numbers(tmp_path: Path) -> None:
             assert drawn[0][0] != drawn[1][0]
             assert drawn[0][1] != drawn[1][1]
 
-    run(main(Nursery.launch(environment(tmp_path, torch=True))))
+    run(main(Nursery.launch(environment(tmp_path), modules=["torch"])))
 
 
 def test_parallel_torch_operations_in_forked_workers(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_parallel_torch_operations_in_forked_workers(tmp_path: Path) -> None:
             assert nursery.ready is not None
             assert nursery.ready.torch
 
-    run(main(Nursery.launch(environment(tmp_path, torch=True))))
+    run(main(Nursery.launch(environment(tmp_path), modules=["torch"])))
 
 
 @pytest.mark.parametrize("chosen", [None, 1])
@@ -265,8 +265,7 @@ def test_thread_settings_of_an_interpreter_of_its_own(tmp_path: Path, chosen: in
             worker = await model.load(threads=3, fork=False)
             assert json.loads(await model.ask(worker, b"torch.get_num_threads()")) == (chosen or 3)
 
-    environ = environment(tmp_path, torch=True)
-    run(main(Nursery.launch(environ)))
+    run(main(Nursery.launch(environment(tmp_path))))
 
 
 def fresh_threads() -> int:

@@ -22,7 +22,7 @@ DEADLINE = 30.0
 
 START_A_THREAD = """
 import sys, threading
-if sys.argv[-2:-1] == ["nursery"]:
+if "nursery" in sys.argv:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 """
 
@@ -69,17 +69,15 @@ class Nursery:
 
 
 @contextmanager
-def nursery(directory: Path, *, torch: bool = False, site: str = "") -> Iterator[Nursery]:
-    """A nursery, ended at the end; `site` is code that runs in its interpreter before everything else."""
+def nursery(directory: Path, *modules: str, site: str = "") -> Iterator[Nursery]:
+    """A nursery that shares `modules`, ended at the end; `site` runs in its interpreter before everything else."""
     extra = directory / "site"
     extra.mkdir()
-    if not torch:
-        (extra / "torch.py").write_text("raise ImportError('torch is not installed')")
     (extra / "sitecustomize.py").write_text(site)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-P", str(ENTRY), "nursery", str(theirs.fileno())],
+            [sys.executable, "-P", str(ENTRY), "nursery", str(theirs.fileno()), "", "", *modules],
             env={**os.environ, "PYTHONPATH": str(extra)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
@@ -95,12 +93,33 @@ def nursery(directory: Path, *, torch: bool = False, site: str = "") -> Iterator
 
 
 def test_ready_with_torch_and_a_single_thread(tmp_path: Path) -> None:
-    with nursery(tmp_path, torch=True) as one:
+    with nursery(tmp_path, "torch") as one:
         ready = one.report()
         assert isinstance(ready, Ready)
         assert ready.pid == one.process.pid
         assert ready.torch
         assert one.threads() == 1
+
+
+def test_modules_that_cannot_be_shared_are_named_and_cost_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Those that torch is missing for are left out without a word: a server of other handlers needs none."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    (folder / "wants_torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
+    (folder / "broken.py").write_text("1 / 0")
+    site = f"import sys; sys.path.append({str(folder)!r})"
+    with nursery(tmp_path, "no_such_module", "wants_torch", "broken", "colorsys", site=site) as one:
+        ready = one.report()
+        assert isinstance(ready, Ready)
+        assert ready.torch == ""
+        one.order(1, tmp_path)
+        one.spawned()
+    told = capfd.readouterr().err
+    assert "preload_modules: no_such_module cannot be imported: No module named 'no_such_module'" in told
+    assert "ZeroDivisionError" in told
+    assert "wants_torch" not in told
 
 
 def test_fork_and_exec_and_why(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ class ArgParser:
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="torch-model-archiver", description="Packs a model and its handler into an archive for model serving."
+        prog="torch-model-archiver",
+        description="Packs a model and its handler into an archive for model serving.",
+        epilog="To look into archives: torch-model-archiver inspect ARCHIVE..., torch-model-archiver verify ARCHIVE...",
     )
     add = parser.add_argument
     add("--model-name", required=True, help="name of the model, and of the archive without its suffix")

@@ -35,17 +35,30 @@ def write_archive(output: Path, tree: Path, model_name: str, manifest: str, arch
     if archive_format == "no-archive":
         _write_folder(output, tree, manifest)
         return
-    with _replacing(output) as file:
-        if archive_format == "tgz":
+    if archive_format == "tgz":
+        with _replacing(output) as file:
             _write_tar(file, tree, model_name, manifest)
-        else:
-            compression = zipfile.ZIP_STORED if archive_format == "zip-store" else zipfile.ZIP_DEFLATED
-            _write_zip(file, tree, manifest, compression)
+        return
+    write_zip(output, tree, manifest, compressed=archive_format != "zip-store")
 
 
-def add_to_zip(archive: zipfile.ZipFile, tree: Path) -> None:
-    """Add the files of a tree, without its manifest."""
-    _add(tree, lambda path, name: archive.write(path, name))
+def write_zip(output: Path, tree: Path, manifest: str, *, compressed: bool = True, folder: str = MAR_INF) -> None:
+    """Write the tree, then the manifest into `folder`. The file appears under its name when it is complete."""
+    compression = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with (
+        _replacing(output) as file,
+        zipfile.ZipFile(file, "w", compression, strict_timestamps=False) as archive,
+    ):
+        add_to_zip(archive, tree, folder)
+        member = zipfile.ZipInfo(f"{folder}/{MANIFEST_FILE_NAME}", time.localtime()[:6])
+        member.compress_type = compression
+        member.external_attr = 0o644 << 16
+        archive.writestr(member, manifest)
+
+
+def add_to_zip(archive: zipfile.ZipFile, tree: Path, folder: str = MAR_INF) -> None:
+    """Add the files of a tree, without the manifest in `folder`."""
+    _add(tree, lambda path, name: archive.write(path, name), folder)
 
 
 def add_to_tar(archive: tarfile.TarFile, tree: Path, model_name: str) -> None:
@@ -65,19 +78,10 @@ def add_to_folder(output: Path, tree: Path) -> None:
     _add(tree, copy)
 
 
-def _add(tree: Path, add: Callable[[Path, str], object]) -> None:
+def _add(tree: Path, add: Callable[[Path, str], object], folder: str = MAR_INF) -> None:
     for path, name in walk(tree):
-        if name != _MANIFEST_MEMBER:  # of an unpacked archive that is packed again
+        if name != f"{folder}/{MANIFEST_FILE_NAME}":  # of an unpacked archive that is packed again
             add(path, name)
-
-
-def _write_zip(file: IO[bytes], tree: Path, manifest: str, compression: int) -> None:
-    with zipfile.ZipFile(file, "w", compression, strict_timestamps=False) as archive:
-        add_to_zip(archive, tree)
-        member = zipfile.ZipInfo(_MANIFEST_MEMBER, time.localtime()[:6])
-        member.compress_type = compression
-        member.external_attr = 0o644 << 16
-        archive.writestr(member, manifest)
 
 
 def _write_tar(file: IO[bytes], tree: Path, model_name: str, manifest: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 from model_archiver.arg_parser import ArgParser
 from model_archiver.model_archiver_config import ModelArchiverConfig
@@ -38,8 +39,12 @@ def package_model(config: ModelArchiverConfig, manifest: str) -> None:
 
 
 def generate_model_archive(config: ModelArchiverConfig | None = None) -> None:
-    """Make an archive; without `config`, the one that the command line describes."""
+    """Make an archive; without `config`, the one that the command line describes, or run the command it names."""
     if config is None:
+        if sys.argv[1:2] in (["inspect"], ["verify"]):
+            from model_archiver.commands import run_command  # what packing does not need
+
+            sys.exit(run_command(sys.argv[1:]))
         logging.basicConfig(format="%(levelname)s - %(message)s", level=logging.WARNING)
         config = ArgParser.export_model_args_parser()
     package_model(config, ModelExportUtils.generate_manifest_json(config))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ARCHIVER = Path(__file__).parents[2] / "archiver"
+check = pytest.mark.check
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def test_long_flags_may_be_abbreviated(work: Path) -> None:
     assert (work / "o" / "m.tar.gz").exists()
 
 
+@check("archive", 1)
 def test_help(work: Path) -> None:
     done = run(work, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -51,6 +53,7 @@ def test_help(work: Path) -> None:
         assert flag in done.stdout
 
 
+@check("archive", 1)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -72,6 +75,7 @@ def test_wrong_arguments(work: Path, arguments: list[str], message: str) -> None
     assert done.stderr.splitlines()[-1].replace("'", "") == f"torch-model-archiver: error: {message}"
 
 
+@check("archive", 5)
 def test_overwriting(work: Path) -> None:
     arguments = ["--model-name", "m", "-v", "1.0", "--handler", "h.py", "--export-path", str(work)]
     assert run(work, *arguments).returncode == 0
@@ -87,6 +91,7 @@ def test_overwriting(work: Path) -> None:
     assert (forced.returncode, forced.stderr) == (0, f"WARNING - Overwriting {work}/m.mar ...\n")
 
 
+@check("archive", 7)
 def test_a_missing_extra_file(work: Path) -> None:
     done = run(work, "--model-name", "m", "-v", "1.0", "--handler", "h.py", "--extra-files", "nope")
     assert done.returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -52,6 +53,19 @@ def test_constants() -> None:
         "PYTHON3": "python3",
         "LSP": "LSP",
     }
+
+
+def test_modules_are_there_once_the_package_is_imported() -> None:
+    code = """
+import model_archiver as m
+print(m.model_packaging.ModelExportUtils.__name__, m.model_packaging_utils.MAR_INF)
+print(m.model_archiver_error.ModelArchiverError.__name__, m.arg_parser.ArgParser.__name__, hasattr(m, "absent"))
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (
+        0,
+        ["ModelExportUtils", "MAR-INF", "ModelArchiverError", "ArgParser", "False"],
+    ), done.stderr
 
 
 def test_the_config_takes_arguments_in_the_known_order() -> None:

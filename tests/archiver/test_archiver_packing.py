@@ -18,6 +18,8 @@ import pytest
 from model_archiver import ModelArchiver, ModelArchiverConfig
 from model_archiver.model_archiver_error import ModelArchiverError
 
+check = pytest.mark.check
+
 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -71,6 +73,7 @@ def text(name: str) -> str:
         return archive.read(name).decode()
 
 
+@check("archive", 2)
 def test_the_full_example() -> None:
     pack(
         "lib/h2.py",
@@ -116,12 +119,14 @@ def test_the_full_example() -> None:
     )
 
 
+@check("archive", 3)
 def test_options_that_are_not_given_are_absent() -> None:
     pack("base_handler", version="", serialized_file="", extra_files="")
     assert manifest()["model"] == {"modelName": "m", "handler": "base_handler"}
     assert members() == ["MAR-INF/MANIFEST.json"]
 
 
+@check("archive", 6)
 @pytest.mark.parametrize(
     ("handler", "file", "entry"),
     [
@@ -188,6 +193,7 @@ def test_artifacts_must_be_files(tmp_path: Path, field: str) -> None:
     assert list(Path("out").iterdir()) == []
 
 
+@check("archive", 7)
 def test_extra_files_are_flattened_and_later_ones_win(work: Path) -> None:
     (work / "other").mkdir()
     (work / "other" / "a.txt").write_text("other a")
@@ -204,6 +210,7 @@ def test_extra_files_beat_the_handler_and_lose_to_the_configuration(work: Path) 
     assert (text("h.py"), text("cfg.yaml")) == ("other", "minWorkers: 1")
 
 
+@check("archive", 7)
 def test_wildcards(caplog: pytest.LogCaptureFixture) -> None:
     pack(extra_files="ext*/a.t?t,li[ab],no*thing")
     assert members() == ["a.txt", "h.py", "h2.py", "MAR-INF/MANIFEST.json"]
@@ -313,6 +320,7 @@ def test_a_folder_in_the_temporary_directory_that_is_named_like_the_model_is_lef
     assert (tmp_path / "temp" / "models" / "keep").exists()
 
 
+@check("archive", 18)
 @pytest.mark.parametrize(
     ("archive_format", "output"), [("default", "m.mar"), ("zip-store", "m.mar"), ("tgz", "m.tar.gz")]
 )

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -43,6 +44,26 @@ def prepare_torchserve(environment: Path, given: Path | None = None) -> Path:
             raise Unavailable(f"there is no {executable}")
         _install(environment)
     return executable.absolute()
+
+
+def prepare_packages(executable: Path, folder: Path, names: Sequence[str]) -> Path:
+    """A search path with packages that handlers need, of our own versions, made here. Raises Unavailable.
+
+    They are not put into the environment of TorchServe, which may be somebody's; what that has is not installed again.
+    """
+    python = executable.with_name("python")
+    requirements = [f"{name}=={version(name)}" for name in names]
+    wanted, installed = f"{python} {requirements}\n", folder / "installed"
+    if not (installed.exists() and installed.read_text() == wanted):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        command = [str(python), "-I", "-m", "pip", "install", "--prefix", str(folder), *requirements]
+        log = folder.with_suffix(".install.log")
+        with log.open("w") as output:
+            if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode:
+                raise Unavailable(f"cannot have {', '.join(names)}, see {log}")
+        installed.write_text(wanted)
+    return next(folder.glob("lib/python*/site-packages")).absolute()
 
 
 def has_java() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,6 +46,12 @@ class Archive:
         if colon and folder != real:
             paths.insert(0, folder)
         return tuple(str(path) for path in paths)
+
+    def worker_path(self, inherited: Sequence[str]) -> tuple[str, ...]:
+        """A handler's own folder, then what the server has inherited, then the model."""
+        model = self.python_path
+        own = model[:1] if Path(model[0]) != self.directory.resolve() else ()
+        return (*own, *inherited, *model[len(own) :])
 
     def remove(self) -> None:
         """Delete the unpacked copy (or the link); neither the file in the store nor an operator's directory."""

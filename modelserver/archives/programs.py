@@ -37,7 +37,7 @@ class Programs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._stopping = threading.Event()
 
     def run(self, command: Sequence[str], directory: Path, environment: Mapping[str, str], scratch: Path) -> Outcome:
         """Run a program in `directory` to its end; blocks. `scratch` is where its output lies meanwhile.
@@ -51,22 +51,27 @@ class Programs:
             with guard:
                 status = guard.stdout.read()
                 self._end(guard)
-            if self._stopped:
+            if self._stopping.is_set():
                 raise Stopped
             return Outcome(int(status or 128 + signal.SIGKILL), _end_of(output))
 
     def stop(self) -> None:
         """Kill what runs, with all that it has started; nothing runs afterwards."""
         with self._lock:
-            self._stopped = True
+            self._stopping.set()
             if self._process is not None:
                 _kill_group(self._process.pid)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for that long. Raises Stopped as soon as `stop` has been called."""
+        if self._stopping.wait(seconds):
+            raise Stopped
 
     def _start(
         self, command: Sequence[str], directory: Path, environment: Mapping[str, str], output: IO[bytes]
     ) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._stopped:
+            if self._stopping.is_set():
                 raise Stopped
             self._process = subprocess.Popen(
                 command,

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from modelserver.archives.archive import Archive, remove_file
 from modelserver.archives.download import Downloads
@@ -20,6 +21,7 @@ from modelserver.archives.unpack import unpack, unpack_any
 from modelserver.archives.urls import AllowedUrls
 from modelserver.errors import InvalidModel, ModelError, ModelNotFound
 from modelserver.scratch import UNRECORDED, Claims
+from modelserver.settings.table import Settings
 
 _GUARDED = re.compile("(https?|file)://", re.IGNORECASE)
 
@@ -73,6 +75,15 @@ class ArchiveStore:
         self._downloads = None
         if model_store is not None:
             self._downloads = Downloads(model_store, self._allowed, self._limits, claims)
+
+    @classmethod
+    def of(cls, settings: Settings, claims: Claims) -> Self:
+        """As the settings want it."""
+        urls = [pattern.pattern for pattern in settings.allowed_urls]
+        limits = Limits(
+            size=settings.max_archive_size, members=settings.max_archive_members, patience=settings.download_timeout
+        )
+        return cls(settings.model_store, settings.temp_dir, urls, claims, limits)
 
     def open(
         self,

@@ -16,11 +16,13 @@ from modelserver.wire.frames import (
     Stop,
     ToWorker,
     ToWorkerReader,
-    encode,
+    encode_apart,
 )
 
-# Bytes of one read, and of one for the rest of a large frame: a buffer of this size comes and goes with every read.
-_READ, _READ_MORE = 1 << 16, 1 << 20
+# Bytes of one read. A buffer of this size comes and goes with every read; the one for the rest of a large frame stays,
+# because memory of more than this is given back to the kernel each time, and has to be cleared when it comes again.
+_READ, _READ_MORE = 1 << 16, 1 << 18
+_LARGE = 1 << 16  # bytes of a frame that is not copied to have its length in front of it
 _FRAME_LIMIT = (1 << 32) - 1  # the frontend has checked what it sends
 
 
@@ -44,14 +46,19 @@ class Channel:
         self._frames: deque[ToWorker] = deque()  # received, not yet taken
         self._cancelled: set[str] = set()  # requests of the running batch, or of one that waits behind it
         self._ended = False
+        self._rest: memoryview | None = None  # buffer for the rest of large frames
         self._sending = threading.Lock()
         self._receiving = threading.Lock()
 
     def send(self, frame: FromWorker) -> None:
         """Send one frame. Raises ConnectionError once the frontend is gone."""
-        data = encode(frame)
+        length, payload = encode_apart(frame)
         with self._sending:
-            self._connection.sendall(data)
+            if len(payload) < _LARGE:
+                self._connection.sendall(length + payload)
+            else:
+                self._connection.sendall(length)
+                self._connection.sendall(payload)
 
     def receive(self) -> ToWorker:
         """Wait for the next frame. Raises ConnectionError once the frontend is gone."""
@@ -92,11 +99,17 @@ class Channel:
 
     def _read(self, flags: int) -> Collection[ToWorker]:
         try:
-            data = self._connection.recv(_READ_MORE if self._reader.partial else _READ, flags)
+            data = self._read_more(flags) if self._reader.partial else self._connection.recv(_READ, flags)
         except ConnectionResetError:
             data = b""
         self._ended = not data
         return list(self._reader.feed(data))
+
+    def _read_more(self, flags: int) -> memoryview:
+        """Part of the rest of a large frame; good until the next read."""
+        if self._rest is None:
+            self._rest = memoryview(bytearray(_READ_MORE))
+        return self._rest[: self._connection.recv_into(self._rest, 0, flags)]
 
 
 def serve(channel: Channel, service: Service) -> None:

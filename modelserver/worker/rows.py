@@ -6,7 +6,13 @@ import json
 import logging
 from typing import Any
 
+from msgspec import MsgspecError
+from msgspec.json import Decoder
+
 from modelserver.wire.frames import Part, Request
+
+# What it reads, it reads as `json` does, but in a fraction of the time.
+_fast_json = Decoder().decode
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +32,10 @@ def raw_row(request: Request) -> Row:
 def _decode(part: Part) -> Any:
     mime = part.mime
     if mime == "application/json":
+        try:
+            return _fast_json(part.value)
+        except (MsgspecError, ValueError, RecursionError):
+            pass  # NaN and lone surrogates, which only the slow way takes, or no JSON at all
         try:
             return json.loads(part.value.decode())
         except (ValueError, RecursionError):

@@ -20,11 +20,13 @@ from modelserver.archives.store import ArchiveStore
 from modelserver.errors import Cause, ModelError
 from modelserver.settings.notices import Notice
 
-# A `python3` that writes down how it was called, and fails if it is told to.
+# A `python3` that writes down how it was called, puts a package where it was told to, and fails if it is told to.
 WITNESS = """#!/bin/sh
+echo called >> "$CALL.count"
 names=$(env | cut -d= -f1 | tr '\\n' ' ')
 printf '%s\\n' "$PWD" "$PYTHONPATH" "$TMPDIR" "$names" "$@" > "$CALL"
 test -d "$TMPDIR" && touch "$TMPDIR/rubbish"
+mkdir -p "$6/brought" "$6/__pycache__"
 if test -n "$FAIL"; then printf "$FAIL"; exit 7; fi
 """
 
@@ -36,6 +38,7 @@ class House:
         self.root = root
         self.temp = root / "temp"
         self.call = root / "call"
+        self.cache = root / "cache"
         program = root / "bin" / "python3"
         program.parent.mkdir()
         program.write_text(WITNESS)
@@ -49,6 +52,7 @@ class House:
         manifest = {"model": {"modelName": "m", "handler": "h.py", "requirementsFile": "needs.txt", **model}}
         (path / "MAR-INF").mkdir(parents=True)
         (path / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
+        (path / "needs.txt").write_text("brought==1\n")
 
     def open(self, name: str = "dirm") -> Archive:
         return self.store.open(name)
@@ -62,12 +66,15 @@ class House:
         use_venv: bool = False,
         temp_dir: Path | None = None,
         hidden: str | None = None,
+        wheels: Path | None = None,
     ) -> Installation | None:
         dependencies = Dependencies(
             enabled=enabled,
             temp_dir=temp_dir or self.temp,
             environment=self.environment,
             hidden=None if hidden is None else re.compile(hidden),
+            cache=self.cache,
+            wheels=wheels,
         )
         return dependencies.installation(archive, runtime=runtime, use_venv=use_venv, python_path=("/a", "/b"))
 
@@ -109,7 +116,11 @@ def test_the_command_beside_the_model(house: House) -> None:
     assert Path(temporary) == root.with_name(f"{root.name}.install")
     assert {"CALL", "PATH", "PYTHONPATH"} <= set(names.split())
     requirements = str(archive.directory / "needs.txt")
-    assert arguments == ["-m", "pip", "install", "-U", "-t", str(root), "-r", requirements]
+    (contents,) = house.cache.glob("*/contents")
+    assert arguments == ["-m", "pip", "install", "-U", "-t", str(contents), "-r", requirements]
+    assert {path.name: path.readlink() for path in root.iterdir() if path != archive.directory} == {
+        "brought": contents / "brought"
+    }, "what is installed is linked to, but for compiled modules"
     assert installation.notices == [Notice("INFO", "wlm.ModelManager", "Installed custom pip packages for model m")]
     assert list(root.parent.iterdir()) == [root], "temporary files are gone"
 
@@ -185,7 +196,7 @@ def test_a_virtual_environment_never_lands_in_a_directory_of_that_name(house: Ho
     archive = house.open("venv")
     message = f"Invalid python venv path for model m: {archive.directory}"
     house.refused(archive, message, runtime="python", use_venv=True)
-    assert [path.name for path in (house.root / "store" / "venv").iterdir()] == ["MAR-INF"]
+    assert {path.name for path in (house.root / "store" / "venv").iterdir()} == {"MAR-INF", "needs.txt"}
 
 
 def test_a_virtual_environment_that_cannot_be_made(house: House) -> None:
@@ -216,6 +227,88 @@ def test_packages_of_the_server_are_inherited(tmp_path: Path) -> None:
     source = "import both, one, linked; print(both.__file__, one.__file__, linked.__file__, sep='\\n')"
     found = subprocess.run([str(venv / "bin" / "python"), "-c", source], capture_output=True, check=True)
     assert [Path(line).parent for line in found.stdout.decode().splitlines()] == [own, parent, editable]
+
+
+def calls(house: House) -> int:
+    return len(Path(f"{house.call}.count").read_text().splitlines())
+
+
+def run(house: House, archive: Archive, **options: Any) -> list[str]:
+    """Install; returns what the log says."""
+    installation = house.installation(archive, **options)
+    assert installation is not None
+    installation.run()
+    return [notice.message for notice in installation.notices]
+
+
+def test_the_same_requirements_are_installed_once(house: House) -> None:
+    run(house, house.open())
+    house.make_model(house.root / "store" / "other")
+    other = house.open("other")
+    first, second = run(house, other)
+    (contents,) = house.cache.glob("*/contents")
+    assert first == f"Packages for model m have been installed before: {contents}"
+    assert second == "Installed custom pip packages for model m"
+    assert (other.directory.parent / "brought").resolve() == contents / "brought"
+    assert calls(house) == 1
+
+
+def test_other_requirements_are_another_environment(house: House) -> None:
+    run(house, house.open())
+    house.source.joinpath("needs.txt").write_text("brought==2\n")
+    run(house, house.open())
+    house.environment["PIP_INDEX_URL"] = "https://elsewhere"
+    run(house, house.open())
+    assert calls(house) == len(list(house.cache.glob("*/contents"))) == 3
+
+
+def test_a_failure_leaves_nothing_that_the_next_one_would_use(house: House) -> None:
+    house.environment["FAIL"] = "ERROR: the network"
+    house.refused(house.open(), "Custom pip package installation failed for model m")
+    assert list(house.cache.glob("*/contents")) == []
+    del house.environment["FAIL"]
+    run(house, house.open())
+    assert calls(house) == 2
+
+
+def test_what_the_model_has_under_the_same_name_yields(house: House) -> None:
+    archive = house.open()
+    (archive.directory.parent / "brought").mkdir()
+    (archive.directory.parent / "brought" / "old.py").touch()
+    run(house, archive)
+    assert (archive.directory.parent / "brought").is_symlink()
+
+
+def test_an_installation_that_leads_back_to_the_model_is_its_own(house: House) -> None:
+    house.source.joinpath("needs.txt").write_text("-e .\n")
+    archive = house.open()
+    run(house, archive)
+    assert (archive.directory.parent / "brought").is_dir()
+    assert not (archive.directory.parent / "brought").is_symlink()
+    assert not house.cache.exists()
+
+
+def test_a_folder_of_wheels_is_the_only_source(house: House, tmp_path: Path) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    house.environment |= {"PIP_INDEX_URL": "https://elsewhere"}
+    run(house, house.open(), wheels=wheels, hidden="PIP_NO_INDEX|PIP_FIND_LINKS")
+    assert {"PIP_NO_INDEX", "PIP_FIND_LINKS"} <= set(house.call.read_text().splitlines()[3].split())
+    (wheels / "brought-1-py3-none-any.whl").touch()
+    run(house, house.open(), wheels=wheels)
+    assert calls(house) == 2, "another choice of wheels is another environment"
+
+
+def test_the_wheel_of_a_model_counts_by_what_is_in_it(house: House) -> None:
+    house.source.joinpath("needs.txt").write_text("./own-1-py3-none-any.whl\n")
+    wheel = house.source / "own-1-py3-none-any.whl"
+    wheel.write_text("one")
+    run(house, house.open())
+    wheel.write_text("two")
+    run(house, house.open())
+    wheel.write_text("one")
+    run(house, house.open())
+    assert calls(house) == 2
 
 
 def test_stop_before_the_start(house: House) -> None:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import psutil
 
-from benchmarks.torchserve import TORCHSERVE_VERSION, Unavailable, has_java, prepare_torchserve
+from benchmarks.torchserve import TORCHSERVE_VERSION, Unavailable, has_java, prepare_packages, prepare_torchserve
 from contract.differences import DIFFERENCES
 
 HERE = Path(__file__).parent
@@ -23,6 +23,8 @@ ROOT = HERE.parents[1]
 CACHE = ROOT / ".cache"
 PASSED, FAILED = 0, 1  # exit statuses of pytest that mean that it ran the tests
 WITHOUT_SERVER = ("test_*_table", "test_contract_differences")  # modules of tests
+RECORDINGS = ("test_rest_conversation.py", "test_handler_gallery.py")  # modules that record TorchServe's answers
+PACKAGES = ("transformers", "onnxruntime")  # that handlers of the gallery import
 WORKERS = 2  # servers at a time: each starts a JVM, and its workers import torch
 
 
@@ -41,7 +43,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--differences", action="store_true", help="run what TorchServe should fail, list what passes")
-    what.add_argument("--refresh", action="store_true", help="record the conversation anew, and nothing else")
+    what.add_argument("--refresh", action="store_true", help="record the answers anew, and nothing else")
     parser.add_argument("--only", metavar="EXPRESSION", help="tests whose names match, as in pytest -k")
     parser.add_argument("--torchserve-env", type=Path, metavar="DIR", help="a virtual environment with TorchServe")
     return parser.parse_args(arguments)
@@ -55,13 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         executable = prepare_torchserve(CACHE / "bench" / "torchserve", options.torchserve_env)
+        packages = prepare_packages(executable, CACHE / "bench" / "torchserve-handlers", PACKAGES)
     except Unavailable as reason:
         print(f"Compatibility cannot be checked: TorchServe {reason}")
         return 1
     print(f"Running the tests of the contract against TorchServe {TORCHSERVE_VERSION} ({executable}).", flush=True)
     with tempfile.TemporaryDirectory(prefix="compat-") as directory:
         try:
-            status, outcomes = run_tests(options, executable, Path(directory))
+            status, outcomes = run_tests(options, executable, packages, Path(directory))
         finally:
             end_servers(directory)
     if status not in (PASSED, FAILED):
@@ -69,16 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return summarize_differences(outcomes) if options.differences else summarize(outcomes, status)
 
 
-def run_tests(options: argparse.Namespace, executable: Path, directory: Path) -> tuple[int, list[Outcome]]:
+def run_tests(
+    options: argparse.Namespace, executable: Path, packages: Path, directory: Path
+) -> tuple[int, list[Outcome]]:
     """pytest's exit status, and what became of every test."""
     report = directory / "report.xml"
-    tests = HERE / "test_rest_conversation.py" if options.refresh else HERE
-    command = [sys.executable, "-m", "pytest", str(tests), "-q", "--basetemp", str(directory / "tests")]
+    tests = [str(HERE / name) for name in RECORDINGS] if options.refresh else [str(HERE)]
+    command = [sys.executable, "-m", "pytest", *tests, "-q", "--basetemp", str(directory / "tests")]
     command += ["-n", str(WORKERS), "--dist", "loadfile", "--timeout", "180", "--junitxml", str(report)]
     command += ["--no-summary", "--tb", "no"] if options.differences else ["--tb", "short"]
     command += [f"--ignore-glob=*/{name}.py" for name in WITHOUT_SERVER]
     command += ["-k", options.only] if options.only else []
     environment = {**os.environ, **_orders(options), "CONTRACT_TORCHSERVE": str(executable)}
+    environment["CONTRACT_PACKAGES"] = str(packages)
     status = subprocess.run(command, cwd=ROOT, env=environment).returncode
     return status, list(read_outcomes(report)) if report.exists() else []
 
@@ -116,7 +122,7 @@ def summarize(outcomes: Sequence[Outcome], status: int) -> int:
     """Say what TorchServe fails although it is no decided difference."""
     passed, failed, skipped = (tests(outcomes, result) for result in ("passed", "failed", "skipped"))
     print(f"\nTorchServe: {len(passed)} as modelserver, {len(failed)} otherwise though nobody decided so,")
-    print(f"{len(skipped)} not run because modelserver does otherwise by decision (docs/compatibility.md).")
+    print(f"{len(skipped)} not run: modelserver does otherwise by decision, or more (docs/compatibility.md).")
     for test in failed:
         print(f"  otherwise: {test}")
     return status

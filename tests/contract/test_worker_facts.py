@@ -97,6 +97,7 @@ def test_the_content_type_decides_how_a_body_arrives(models: ContractServer, med
     assert witnessed(models, b'{"a": 1}', media_type)["type"] == kind
 
 
+@check("handlers", 6)
 @check("worker protocol", 6)
 def test_decoding_can_be_switched_off(start_server: Callable[..., ContractServer]) -> None:
     """For text as well."""
@@ -119,6 +120,7 @@ def test_malformed_json_reaches_the_handler(models: ContractServer) -> None:
     eventually(lambda: any(warning in line for line in models.model_log("witness")), 10)
 
 
+@check("handlers", 27)
 @check("worker protocol", 8)
 def test_prints_are_in_the_model_log(models: ContractServer) -> None:
     """INFO from standard output, WARN from standard error."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +34,7 @@ def seen(name):
 def handle(data, context):
     if data is None:
         return None
-    facts = {name: seen(name) for name in ("tinypack", "numpy", "msgspec", "modelserver.worker.main")}
+    facts = {name: seen(name) for name in ("tinypack", "numpy", "msgspec", "stocked", "modelserver.worker.main")}
     facts |= {"executable": sys.executable, "prefix": sys.prefix, "cwd": os.getcwd()}
     facts["environment"] = dict(os.environ)
     return [facts] * len(data)
@@ -54,10 +57,26 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has no packages at all, the server's neither."""
+    venv = tmp_path_factory.mktemp("foreign") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    return venv
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the server is told to take packages from."""
+    return make_wheel(tmp_path_factory.mktemp("stock"), "stocked", "1.5").parent
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, foreign: Path, stock: Path) -> Iterator[ServerProcess]:
     config = {"install_py_dep_per_model": "true", "blacklist_env_vars": "SECRET_.*|PIP_CONFIG_FILE"}
+    config["wheel_directory"] = str(stock)
     # pip would refuse to do anything with this file, if it were not for the list.
-    environment = {"PIP_CONFIG_FILE": "/dev/null/none", "PIP_NO_INDEX": "1", "SECRET_KEY": "x"}
+    environment = {"PIP_CONFIG_FILE": "/dev/null/none", "SECRET_KEY": "x"}
+    environment["PATH"] = f"{foreign / 'bin'}{os.pathsep}{os.environ['PATH']}"
     directory = tmp_path_factory.mktemp("dependencies")
     with ServerProcess(directory, config=config, environment=environment) as running:
         yield running
@@ -112,6 +131,43 @@ def test_packages_beside_the_model(server: ServerProcess, wheels: Path, facts: A
     assert "SECRET_KEY" not in seen["environment"]
     assert "Installed custom pip packages for model m" in server.output
     assert "no effect" not in server.output
+
+
+def test_packages_come_from_the_folder_of_wheels(server: ServerProcess, facts: Any) -> None:
+    pack(server.store, "m", WITNESS, archive="stocked", requirements="stocked\n")
+    assert facts("stocked.mar")["stocked"]["version"] == "1.5"
+
+
+def test_the_same_requirements_are_installed_once(server: ServerProcess, wheels: Path, facts: Any) -> None:
+    pack(server.store, "m", WITNESS, archive="first", requirements=f"--find-links {wheels}\ntinypack\n")
+    pack(server.store, "m", NOOP, archive="second", version="2.0", requirements=f"--find-links {wheels}\ntinypack\n")
+    seen = facts("first.mar")
+    assert server.register("second.mar", model_name="m").status_code == 200
+    one, other = ((directory / "tinypack").readlink() for directory in directories(server))
+    assert one == other
+    assert one.is_relative_to(server.directory / "cache" / "modelserver" / "environments")
+    assert f"Packages for model m have been installed before: {one.parent}" in server.output
+    assert seen["tinypack"]["version"] == "2.5"
+    assert server.request("DELETE", "/models/m/2.0", "Management").status_code == 200
+
+
+def test_an_interpreter_that_knows_nothing_of_the_server(server: ServerProcess, foreign: Path, facts: Any) -> None:
+    """It is told what it lacks; with that it serves."""
+    pack(server.store, "m", WITNESS, archive="strange")
+    answer = server.register("strange.mar", model_name="m", runtime="python3")
+    assert answer.status_code == 500
+    (told,) = [line for line in answer.json()["cause"]["lastOutput"] if "cannot run workers" in line]
+    assert "No module named" in told
+    needed = told.partition(" -m pip install ")[2].split()
+    assert set(needed) == {"msgspec", "packaging", "psutil", "pyyaml", "setproctitle"}
+    packages = foreign / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    for name in (*set(needed) - {"pyyaml"}, "yaml"):
+        module = importlib.import_module(name)
+        assert module.__file__ is not None
+        (packages / name).symlink_to(Path(module.__file__).parent)
+    assert server.register("strange.mar", model_name="m", runtime="python3").status_code == 200
+    seen = server.predict("m").json()
+    assert (seen["executable"], seen["numpy"]) == (str(foreign / "bin" / "python3"), None)
 
 
 def test_a_package_that_the_server_has_imported_already(server: ServerProcess, wheels: Path, facts: Any) -> None:

@@ -67,6 +67,7 @@ class House:
         (directory / "MAR-INF").mkdir(parents=True)
         manifest = {"model": {"modelName": "m", "handler": "h.py", "requirementsFile": "r"}, "runtime": "python3"}
         (directory / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
+        (directory / "r").write_text("brought==1\n")
         settings = Settings(model_store=path / "store", temp_dir=path / "temp", install_py_dep_per_model=True)
         self.store = SlowStore(settings.model_store, settings.temp_dir, allowed)
         self.journal = Journal()

@@ -103,6 +103,7 @@ def test_labels(tmp_path: Path) -> None:
     assert initialized(tmp_path, script(tmp_path)).mapping == {"0": "cat"}
 
 
+@pytest.mark.check("handlers", 18)
 @pytest.mark.parametrize(
     ("manifest", "error", "text"),
     [
@@ -118,6 +119,7 @@ def test_nothing_to_load(tmp_path: Path, manifest: dict[str, Any], error: type[E
         initialized(tmp_path, manifest)
 
 
+@pytest.mark.check("handlers", 18)
 def test_two_model_classes(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"Expected only one class as model definition. \[<class '.*A'>, <class '.*B'>\]"
@@ -205,6 +207,8 @@ def test_describe(tmp_path: Path) -> None:
     assert BaseHandler().handle([{}], context(tmp_path, headers)) == [None]
 
 
+@pytest.mark.check("handlers", 19)
+@pytest.mark.check("model config", 19)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("form", ["compile", "text", "arguments"])
 def test_compile(tmp_path: Path, caplog: pytest.LogCaptureFixture, backend: str, form: str) -> None:
@@ -223,6 +227,9 @@ def test_compile(tmp_path: Path, caplog: pytest.LogCaptureFixture, backend: str,
     assert isinstance(handler.model, torch._dynamo.eval_frame.OptimizedModule)
 
 
+@pytest.mark.check("handlers", 19)
+@pytest.mark.check("model config", 20)
+@pytest.mark.check("model config", 21)
 @pytest.mark.parametrize(
     "section",
     [
@@ -239,12 +246,14 @@ def test_no_compile(tmp_path: Path, section: Any) -> None:
     assert type(handler.model).__name__ == "Doubler"
 
 
+@pytest.mark.check("handlers", 19)
 @pytest.mark.parametrize("section", [5, ["eager"]])
 def test_pt2_of_another_kind(tmp_path: Path, section: Any) -> None:
     with pytest.raises(ValueError, match="pt2 should be str or dict"):
         initialized(tmp_path, eager(tmp_path), model_yaml_config={"pt2": section})
 
 
+@pytest.mark.check("handlers", 19)
 @pytest.mark.parametrize(
     ("options", "line"),
     [
@@ -294,6 +303,9 @@ def test_timed_without_context() -> None:
     assert Plain().step(1) == 2
 
 
+@pytest.mark.check("handlers", 20)
+@pytest.mark.check("explain", 9)
+@pytest.mark.check("explain", 11)
 @pytest.mark.parametrize(
     ("value", "traces"), [("TRUE", 1), ("1", 1), ("0", 0), ("no", 0), ("OFF", 0), ("False", 0), ("", 0)]
 )
@@ -313,6 +325,7 @@ def test_profiler(
     assert ("Self CPU time total" in caplog.text) == bool(traces)
 
 
+@pytest.mark.check("explain", 10)
 def test_a_profile_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENABLE_TORCH_PROFILER", "TRUE")
     monkeypatch.setenv("TORCH_PROFILER_DIR", str(tmp_path / "traces"))
@@ -325,6 +338,7 @@ def test_a_profile_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not (tmp_path / "traces").exists()
 
 
+@pytest.mark.check("explain", 14)
 def test_describe_is_not_profiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENABLE_TORCH_PROFILER", "TRUE")
     assert Explaining().handle([{}], context(tmp_path, {"describe": "True"})) == [{"made": "of glass"}]

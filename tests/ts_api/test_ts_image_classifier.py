@@ -144,6 +144,7 @@ def test_other_modes_are_converted(mode: str) -> None:
     assert ToRGB()(rgb) is rgb
 
 
+@pytest.mark.check("handlers", 15)
 def test_five_classes_in_descending_order(classifier: ImageClassifier) -> None:
     (answer,) = predict(classifier, {"body": bytearray(encoded(picture(300, 300)))})
     expected = torch.softmax(torch.arange(10.0), 0)
@@ -151,6 +152,7 @@ def test_five_classes_in_descending_order(classifier: ImageClassifier) -> None:
     assert list(answer.values()) == pytest.approx([expected[index].item() for index in (9, 8, 7, 6, 5)])
 
 
+@pytest.mark.check("handlers", 15)
 def test_kinds_of_input(classifier: ImageClassifier) -> None:
     data = encoded(picture(300, 300))
     tensor = ImageClassifier.image_processing(picture(300, 300))

@@ -76,6 +76,7 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (300, 240)) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.check("handlers", 16)
 def test_segmenter(tmp_path: Path) -> None:
     handler = loaded(ImageSegmenter(), tmp_path, SEGMENTER)
     pixels, other = handler.handle([{"body": picture()}, {"data": picture("L")}], context(tmp_path))
@@ -90,6 +91,7 @@ def test_segmenter(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.check("handlers", 16)
 @pytest.mark.parametrize("labels", [None, {"1": "cat", "2": "dog"}])
 def test_detector(tmp_path: Path, labels: dict[str, str] | None) -> None:
     if labels:
@@ -126,6 +128,8 @@ def explained(folder: Path, row: dict[str, Any]) -> Any:
     return handler, handler.handle([row], context(folder, {"explain": "True"}))
 
 
+@pytest.mark.check("handlers", 17)
+@pytest.mark.check("explain", 2)
 def test_explanation_has_the_shape_of_the_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = torch.rand(3, 4, 4).tolist()
     _, (attributions,) = explained(tmp_path, {"data": image})
@@ -141,6 +145,7 @@ def test_explanations_of_a_linear_model_are_known(tmp_path: Path) -> None:
     assert torch.allclose(torch.tensor(attributions), expected, atol=1e-5)
 
 
+@pytest.mark.check("explain", 15)
 def test_explanations_name_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("captum", "captum.attr"):
         monkeypatch.setitem(sys.modules, name, None)

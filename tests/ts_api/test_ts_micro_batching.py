@@ -70,6 +70,7 @@ def rows(count: int) -> list[dict[str, int]]:
     return [{"body": number} for number in range(count)]
 
 
+@pytest.mark.check("handlers", 22)
 def test_five_requests_in_slices_of_two(handler: Steps) -> None:
     seen = context()
     assert handler.handle(rows(5), seen) == ["<0>", "<10>", "<20>", "<30>", "<40>"]
@@ -194,6 +195,7 @@ def test_shut_down(handler: Steps) -> None:
         handler.handle(rows(1), context())
 
 
+@pytest.mark.check("handlers", 24)
 def test_a_handler_that_does_not_call_the_base_constructor() -> None:
     class Mine(ImageClassifier):
         def __init__(self) -> None:

@@ -186,6 +186,7 @@ def spelled(parameter: inspect.Parameter) -> str:
     return parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default!r}"
 
 
+@pytest.mark.check("handlers", 1)
 def test_what_handlers_import_needs_no_optional_package() -> None:
     optional = ["torchvision", "captum", "transformers", "onnxruntime", "requests", "deepspeed", "pippy", "nvidia.dali"]
     script = f"""

@@ -55,6 +55,7 @@ def classifier(folder: Path) -> TextClassifier:
     return handler
 
 
+@pytest.mark.check("handlers", 16)
 @pytest.mark.parametrize(
     "row", [{"body": "Hello world"}, {"data": bytearray(b"Hello world")}, {"body": b"hello WORLD!"}]
 )
@@ -72,11 +73,13 @@ def test_ngrams_of_a_cleaned_text(classifier: TextClassifier) -> None:
     assert tokens == ["hello", "world", "a"]
 
 
+@pytest.mark.check("handlers", 16)
 def test_an_unknown_word(classifier: TextClassifier) -> None:
     with pytest.raises(KeyError, match="stranger"):
         classifier.preprocess([{"body": "hello stranger"}])
 
 
+@pytest.mark.check("handlers", 17)
 def test_explanation(classifier: TextClassifier, folder: Path) -> None:
     (answer,) = classifier.handle([{"body": "Hello world"}], context(folder, {"explain": "True"}))
     assert answer["words"] == ["hello", "world"]
@@ -156,6 +159,7 @@ def test_ngrams(ngrams: int, expected: str) -> None:
     assert " ".join(ngram.replace(" ", "_") for ngram in found) == expected
 
 
+@pytest.mark.check("explain", 15)
 def test_the_import_needs_no_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("captum", "captum.attr"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -72,11 +72,14 @@ def test_body(tmp_path: Path) -> None:
     assert [reply.body for reply in replies] == [b'{\n  "a": 1\n}', b"b", b"null"]
 
 
+@pytest.mark.check("handlers", 21)
+@pytest.mark.check("explain", 4)
 def test_body_hands_targets_to_explanations(tmp_path: Path) -> None:
     service = load(tmp_path, EXPLAINING, envelope="body")
     assert answers(service, body({"data": "x", "target": 2}, explain=True)) == [["x", 2]]
 
 
+@pytest.mark.check("handlers", 21)
 @pytest.mark.parametrize("mime", ["application/json", "", "application/octet-stream"])
 def test_json(tmp_path: Path, mime: str) -> None:
     service = load(tmp_path, ECHO, envelope="json")
@@ -93,12 +96,15 @@ def test_json_decodes_base64(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.check("explain", 3)
 def test_json_stays_with_predictions_for_explanations(tmp_path: Path) -> None:
     service = load(tmp_path, EXPLAINING, envelope="json")
     sent = {"instances": [{"data": 1, "target": 2}, {"data": 3}]}
     assert answers(service, body(sent, explain=True)) == [{"predictions": [[1, 2], [1, 2]]}]
 
 
+@pytest.mark.check("handlers", 21)
+@pytest.mark.check("explain", 3)
 @pytest.mark.parametrize("mime", ["application/json", ""])
 def test_kserve(tmp_path: Path, mime: str) -> None:
     service = load(tmp_path, ECHO, envelope="kserve")
@@ -142,6 +148,7 @@ def handle(data, context):
 """
 
 
+@pytest.mark.check("handlers", 21)
 def test_kservev2(tmp_path: Path) -> None:
     write_model(tmp_path, {}, modelVersion="1.0")
     service = load(tmp_path, DATA, envelope="kservev2")
@@ -177,6 +184,7 @@ def test_kservev2_inputs(tmp_path: Path, datatype: str, shape: list[int], data: 
     assert answers(service, body(sent))[0]["outputs"][0]["data"] == [repr(seen)]
 
 
+@pytest.mark.check("explain", 3)
 @pytest.mark.parametrize(
     ("result", "datatype", "data"),
     [

@@ -58,7 +58,7 @@ def test_elements(tmp_path: Path, element: str, body: bytes) -> None:
     assert (replies.code, replies.failure) == (200, None)
     (reply,) = replies.replies
     assert reply.body == body
-    assert type(reply.body) is bytes
+    assert isinstance(reply.body, bytes | bytearray)
     assert (reply.status, reply.phrase, reply.headers, reply.streamed) == (200, "", [], False)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import sys
 from typing import Any, NamedTuple
 
 from ts.context import RequestProcessor
+from ts.protocol.json_text import dump_indented
 
 # Announces further pieces of a response; handlers cannot set it.
 STREAM_HEADER = "ts_stream_next"
 
-_dump = json.JSONEncoder(indent=2).encode
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _has_break = re.compile(r"[\r\n\0]").search
 
@@ -52,7 +51,7 @@ def encode_body(element: Any, limit: int) -> bytes:
     if isinstance(element, str):
         body = _encode_text(element)
     elif isinstance(element, bytes | bytearray):
-        body = bytes(element)
+        body = element  # type: ignore[assignment]  # whoever sends it takes a bytearray too, and saves a copy
     elif _is_tensor(element):
         body = _encode_tensor(element)
     else:
@@ -100,7 +99,7 @@ def _encode_tensor(tensor: Any) -> bytes:
 
 def _encode_json(element: Any) -> bytes:
     try:
-        return _dump(element).encode()
+        return dump_indented(element)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotEncodable(f"{type(element).__name__} cannot be written as JSON") from error
 

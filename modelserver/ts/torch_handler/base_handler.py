@@ -19,7 +19,13 @@ from ts.handler_utils.timer import timed
 from ts.torch_handler.compilation import compile_model, compile_options
 from ts.torch_handler.devices import choose_device, enable_tensor_cores, optimize_for_ipex
 from ts.torch_handler.profiling import profiler_arguments, profiling_enabled
-from ts.torch_handler.weights import load_aot_library, load_eager, load_package, setup_ort_session
+from ts.torch_handler.weights import (
+    load_aot_library,
+    load_eager,
+    load_package,
+    load_torchscript,
+    setup_ort_session,
+)
 from ts.utils.util import load_label_mapping
 
 logger = logging.getLogger(__name__)
@@ -187,7 +193,7 @@ class BaseHandler(abc.ABC):
         return load_eager(model_dir, model_file, model_pt_path, map_location)
 
     def _load_torchscript_model(self, model_pt_path: str) -> Any:
-        return torch.jit.load(model_pt_path, map_location=self.device)  # type: ignore[no-untyped-call]
+        return load_torchscript(model_pt_path, self.device)
 
     def _load_torch_export_aot_compile(self, model_so_path: str) -> Any:
         return load_aot_library(model_so_path, self.device, self.map_location)

@@ -23,6 +23,10 @@ STOP_LIMIT: Final = 60.0  # seconds that `--stop --foreground` waits
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit; `argv` are the flags, by default those of this process."""
     flags = list(sys.argv[1:] if argv is None else argv)
+    if flags[:1] == ["run-handler"]:
+        from modelserver.tryout.run import main as run_handler
+
+        run_handler(flags[1:])
     arguments = parse(flags)
     sys.exit(_run(arguments, flags))
 
@@ -31,6 +35,8 @@ def _run(arguments: CommandLine, flags: list[str]) -> int:
     """The exit status."""
     if arguments.show_config and not (arguments.version or arguments.stop):
         return _show_config(arguments)
+    if arguments.check and not (arguments.version or arguments.stop):
+        return _check(arguments)
     server = _find_server()
     if arguments.version:
         from modelserver.settings.version import version
@@ -59,11 +65,34 @@ def _show_config(arguments: CommandLine) -> int:
     except ConfigurationError as error:
         print(f"Invalid configuration: {error}")
         return 1
-    try:
-        print(as_json(settings) if arguments.show_config == "json" else as_text(settings), flush=True)
-    except BrokenPipeError:  # the reader has seen enough; the interpreter would complain when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _say(as_json(settings) if arguments.show_config == "json" else as_text(settings))
     return 0
+
+
+def _say(text: str) -> None:
+    """Print to a reader who may have seen enough; the interpreter would complain of that when it ends."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check(arguments: CommandLine) -> int:
+    """Print what is to be said about a start with these flags. No pid file is looked at either; 130 if interrupted."""
+    from modelserver.checkup.checkup import check_up
+    from modelserver.checkup.finding import as_json, exit_status, summary
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was unpacked is removed then, too
+    findings = []
+    try:
+        for finding in check_up(arguments, os.environ, Path.cwd()):
+            findings.append(finding)
+            if arguments.check == "text":
+                _say(str(finding))
+    except KeyboardInterrupt:
+        return 130
+    _say(as_json(findings) if arguments.check == "json" else summary(findings))
+    return exit_status(findings)
 
 
 def _find_server() -> int | None:

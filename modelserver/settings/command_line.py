@@ -26,6 +26,7 @@ class CommandLine:
     disable_token_auth: bool = False
     enable_model_api: bool = False
     show_config: str | None = None  # text, json
+    check: str | None = None  # text, json
 
 
 def parse(arguments: Sequence[str] | None = None) -> CommandLine:
@@ -47,7 +48,11 @@ def _spelled(action: argparse.Action) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """What knows all flags."""
-    flag_parser = argparse.ArgumentParser(prog="torchserve", description="Torchserve")
+    flag_parser = argparse.ArgumentParser(
+        prog="torchserve",
+        description="Torchserve",
+        epilog="To try a handler without a server: modelserver run-handler --help",
+    )
     _add_actions(flag_parser)
     _add_sources(flag_parser)
     _add_switches(flag_parser)
@@ -93,4 +98,12 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
         const="text",
         choices=("text", "json"),
         help="print every setting with its value and source, and exit; nothing starts",
+    )
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        const="text",
+        choices=("text", "json"),
+        help="look configuration, archives, handlers, ports and installation over, and exit: 1 if a server with these "
+        "flags would not serve them all; nothing starts",
     )

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from modelserver.errors import ConfigurationError
 from modelserver.settings.command_line import CommandLine
+from modelserver.settings.faults import Fault
 from modelserver.settings.jvm import local_path, system_properties
 from modelserver.settings.misspelt import unknown_keys, unknown_variables
 from modelserver.settings.notices import Notice, printable
@@ -28,7 +29,7 @@ from modelserver.settings.snapshot_files import (
     read_origin,
 )
 from modelserver.settings.table import FIXED_KEYS, Settings, rows
-from modelserver.settings.validation import check
+from modelserver.settings.validation import faults
 from modelserver.settings.values import Tolerated
 
 _USUAL: Final = "config.properties"
@@ -60,6 +61,7 @@ class _Reading:
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
     def put(self, name: str, value: object, source: str) -> None:
         self.values[name] = value
@@ -68,6 +70,17 @@ class _Reading:
 
 def load(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> Settings:
     """Every effective setting, checked. Raises ConfigurationError, whose text names key and source."""
+    settings, refused = examine(arguments, environ, cwd)
+    if refused:
+        raise refused[0].error()
+    return settings
+
+
+def examine(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[Fault]]:
+    """The same with everything that stops the start; keys that cannot be read have their defaults then.
+
+    Raises ConfigurationError where the file as a whole cannot be read.
+    """
     file = choose_file(arguments, environ, cwd)
     given = effective(arguments, environ, cwd, file)
     forgotten = forget_gpu_count(given, file.name, file.origin) if file else ""
@@ -89,8 +102,7 @@ def load(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> Setti
         sources=reading.sources,
         notices=tuple(reading.notices),
     )
-    check(settings)
-    return settings
+    return settings, reading.faults or list(faults(settings))
 
 
 def choose_file(arguments: CommandLine, environ: Mapping[str, str], cwd: Path) -> ConfigFile | None:
@@ -183,9 +195,11 @@ def _read(reading: _Reading, row: Row, given: Given, cwd: Path) -> None:
         value = row.form(given.text)
     except Tolerated as doubt:
         value = doubt.value
-        reading.notices.append(Notice(doubt.notice.level, doubt.notice.logger, f"{doubt.notice.message} {place}"))
+        notice = replace(doubt.notice, message=f"{doubt.notice.message} {place}", source=given.source)
+        reading.notices.append(notice)
     except ValueError as error:
-        raise ConfigurationError(f"{printable(str(error))} {place}: expected {row.form.words}") from None
+        reading.faults.append(Fault(row.key, given.source, printable(str(error)), row.form.words))
+        return
     reading.put(row.key, cwd / value if isinstance(value, Path) else value, given.source)
 
 
@@ -212,7 +226,8 @@ def _place(
         reading.put("log_config", cwd / local_path(location), "vmargs -Dlog4j.configurationFile")
     if home := reading.values.get("home"):
         if not home.is_dir():
-            raise ConfigurationError(printable(f"Model server home not exist: {home} ({reading.sources['home']})"))
+            reason = printable(f"Model server home not exist: {home}")
+            reading.faults.append(Fault("home", reading.sources["home"], reason))
         reading.values.setdefault("metrics_config", home / "ts" / "configs" / "metrics.yaml")
 
 
@@ -221,9 +236,10 @@ def _notice(reading: _Reading, given: Mapping[str, Given], environ: Mapping[str,
         reading.notices.append(Notice("WARN", "util.ConfigManager", _OPEN_URLS_WARNING))
     for key, row in rows().items():
         # The launcher reports vmargs itself; use_native_io=true is what there is.
-        if row.jvm and key in given and key != "vmargs" and reading.values[key] is not True:
-            message = f"{key} has no effect: there is no JVM ({given[key].source})"
-            reading.notices.append(Notice("INFO", "util.ConfigManager", message))
+        if row.jvm and key in given and key != "vmargs" and reading.values.get(key) is not True:
+            source = given[key].source
+            message = f"{key} has no effect: there is no JVM ({source})"
+            reading.notices.append(Notice("INFO", "util.ConfigManager", message, source))
     reading.notices += unknown_keys(given, {*rows(), *FIXED_KEYS})
     if _is_true(given, "enable_envvars_config"):
         reading.notices += unknown_variables(environ, {key: row.env for key, row in rows().items()})

@@ -14,6 +14,7 @@ _LIKENESS: Final = 0.75  # of a misspelt key: `job_queue` is like `job_queue_siz
 _LONGEST: Final = 80  # characters of a name that are compared and shown
 _MOST: Final = 20  # unknown keys that are named: a file that is none has any number
 _LOGGER: Final = "util.ConfigManager"
+_FORMER: Final = {"metrics_format": "metrics_mode"}  # key of old releases -> what took its place
 
 
 def nearest(name: str, known: Collection[str], likeness: float = _LIKENESS) -> str | None:
@@ -26,7 +27,10 @@ def nearest(name: str, known: Collection[str], likeness: float = _LIKENESS) -> s
 def unknown_keys(given: Mapping[str, Given], known: Collection[str]) -> list[Notice]:
     """What to log about keys of a configuration file that have no meaning."""
     unknown = [key for key in given if key not in known]
-    notices = [_unknown_key(key, given[key].source, known) for key in unknown[:_MOST]]
+    replaced = {key for key, present in _FORMER.items() if key in given and present not in given}
+    notices = [_former_key(key, given[key].source) for key in sorted(replaced)]
+    unknown = [key for key in unknown if key not in replaced]
+    notices += [_unknown_key(key, given[key].source, known) for key in unknown[:_MOST]]
     if (rest := len(unknown) - _MOST) > 0:
         notices.append(Notice("WARN", _LOGGER, f"{rest} more unknown keys"))
     return notices
@@ -48,10 +52,16 @@ def _about_variable(name: str, readable: Collection[str], closed: Mapping[str, s
     return near and f"Unknown environment variable {printable(name, _LONGEST)}: did you mean {near}?"
 
 
+def _former_key(key: str, source: str) -> Notice:
+    text = f"{key} is a key of old releases and has no effect: did you mean {_FORMER[key]}? ({source})"
+    return Notice("WARN", _LOGGER, text, source)
+
+
 def _unknown_key(key: str, source: str, known: Collection[str]) -> Notice:
+    name = printable(key, _LONGEST)
     if near := nearest(key, known):
-        return Notice("WARN", _LOGGER, f"Unknown key {printable(key, _LONGEST)}: did you mean {near}? ({source})")
-    return Notice("INFO", _LOGGER, f"Unknown key {printable(key, _LONGEST)} has no effect ({source})")
+        return Notice("WARN", _LOGGER, f"Unknown key {name}: did you mean {near}? ({source})", source)
+    return Notice("INFO", _LOGGER, f"Unknown key {name} has no effect ({source})", source)
 
 
 def _plain(name: str) -> str:

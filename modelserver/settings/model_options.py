@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from modelserver.settings.model_yaml import Stated, read_yaml
 from modelserver.settings.models_property import Entry, find_entry
 from modelserver.settings.notices import Notice
+from modelserver.settings.open_inference import Declaration
 from modelserver.settings.snapshot import SavedVersion
 from modelserver.settings.table import Settings
 from modelserver.settings.torchrun import Torchrun
@@ -61,6 +62,7 @@ class ModelOptions:
     async_communication: bool
     use_venv: bool
     runtime: str  # of the workers: python, python3, LSP
+    open_inference: Declaration = Declaration()  # noqa: RUF009  # frozen
 
 
 def resolve(
@@ -104,6 +106,7 @@ def resolve(
         async_communication=stated.async_communication,
         use_venv=stated.use_venv and runtime == "python",
         runtime=runtime,
+        open_inference=stated.open_inference,
     )
     return options, notices
 

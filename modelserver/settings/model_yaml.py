@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from modelserver.settings.misspelt import nearest
 from modelserver.settings.notices import Notice, printable
+from modelserver.settings.open_inference import Declaration, read_declaration
 from modelserver.settings.torchrun import Torchrun, read_torchrun
 from modelserver.settings.yaml_values import is_integer, shown
 
@@ -58,6 +59,7 @@ class Stated:
     max_sequence_job_queue_size: int = 1
     async_communication: bool = False
     use_venv: bool = False
+    open_inference: Declaration = Declaration()  # noqa: RUF009  # frozen
 
 
 def read_yaml(yaml: Mapping[Any, object], gpus: int) -> tuple[Stated, list[Notice]]:
@@ -76,6 +78,9 @@ def read_yaml(yaml: Mapping[Any, object], gpus: int) -> tuple[Stated, list[Notic
         if key == "torchrun":
             values["torchrun"], complaints = read_torchrun(values["torchrun"])
             values["parallel_level"] = values["torchrun"].nproc_per_node
+            warnings += complaints
+        elif key == "openInference":
+            values["open_inference"], complaints = read_declaration(values["open_inference"])
             warnings += complaints
     warnings += _drop_unknown_devices(values, gpus)
     return Stated(**values), [Notice("WARN", "archive.model.ModelConfig", printable(warning)) for warning in warnings]
@@ -142,10 +147,13 @@ def _device_ids(value: object) -> tuple[int, ...] | None:
     return tuple(value) or None
 
 
-def _mapping(value: object) -> Mapping[object, object]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"Invalid torchrun: {shown(value)}, should be Torchrun parameters")
-    return value
+def _mapping(key: str, content: str) -> _Reader:
+    def read(value: object) -> Mapping[object, object]:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"Invalid {key}: {shown(value)}, should be {content}")
+        return value
+
+    return read
 
 
 _POSITIVE: Final = "positive int"
@@ -223,7 +231,12 @@ KEYS: Final[dict[str, Key]] = {
         _FROM_0,
         "processes (`custom`: devices) of a worker; counts with `parallelType`",
     ),
-    "torchrun": Key("torchrun", _mapping, "mapping, see below", "how the processes of a parallel worker are launched"),
+    "torchrun": Key(
+        "torchrun",
+        _mapping("torchrun", "Torchrun parameters"),
+        "mapping, see below",
+        "how the processes of a parallel worker are launched",
+    ),
     "continuousBatching": Key(
         "continuous_batching", _boolean("continuousBatching"), _BOOLEAN, "requests join and leave a running batch"
     ),
@@ -259,5 +272,11 @@ KEYS: Final[dict[str, Key]] = {
     ),
     "useVenv": Key(
         "use_venv", _boolean("useVenv"), _BOOLEAN, "install the archive's packages in an environment of its own"
+    ),
+    "openInference": Key(
+        "open_inference",
+        _mapping("openInference", "mapping with mapping, inputs and outputs"),
+        "mapping, see docs/open-inference.md",
+        "tensors of the model in the Open Inference Protocol, and how handlers get them",
     ),
 }

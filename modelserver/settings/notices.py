@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 _LONGEST: Final = 1000  # characters of what somebody sent, in a line of ours
@@ -15,6 +15,7 @@ class Notice:
     level: str
     logger: str
     message: str
+    source: str = field(default="", compare=False)  # what it is about: `file:line`, ...; the message names it too
 
 
 def printable(text: str, longest: int = _LONGEST) -> str:

@@ -32,6 +32,7 @@ _HEAD: Final = """# Configuration
 
 Made from the tables of the program by `python -m modelserver.settings.reference > docs/configuration.md`; do not edit.
 `modelserver --show-config` (or `--show-config json`) prints every setting in force with its value and its source.
+`modelserver --check` (or `--check json`) looks the whole deployment over; see [migration.md](migration.md).
 
 ## Which file, and who wins
 
@@ -110,7 +111,7 @@ def _key_tables() -> Iterable[str]:
 
 def _key_cells(row: Row) -> tuple[str, ...]:
     form = f"{row.form.words} ({row.unit})" if row.unit else row.form.words
-    help = f"{row.help} (no effect in this version)" if row.key in unserved.KEYS else row.help
+    help = f"{row.help} (no effect in this version)" if row.key in (*unserved.KEYS, *unserved.STATED) else row.help
     variables = ", ".join(map(_code, row.env)) or "-"
     return _code(row.key), _escaped(form), _default(row), variables, _escaped(help)
 

@@ -37,10 +37,10 @@ def report_content(given: Mapping[str, Given], file: str, origin: Origin) -> lis
     both = restored and restored.text.strip() and named and named.text.strip()
     if both and named and (origin is Origin.USER or not _is_of(named, file)):
         text = f"load_models has no effect: the models of model_snapshot are restored ({named.source})"
-        notices.append(_warning(text))
+        notices.append(_warning(text, named.source))
     if origin is not Origin.USER:
         notices += [
-            _warning(f"{key}=true comes from a saved configuration: {effect} ({given[key].source})")
+            _warning(f"{key}=true comes from a saved configuration: {effect} ({given[key].source})", given[key].source)
             for key, effect in _OPENED.items()
             if key in given and given[key].text.strip().lower() == "true" and _is_of(given[key], file)
         ]
@@ -59,5 +59,5 @@ def _is_of(given: Given, file: str) -> bool:
     return given.source.startswith(f"{file}:")
 
 
-def _warning(message: str) -> Notice:
-    return Notice("WARN", "util.ConfigManager", message)
+def _warning(message: str, source: str = "") -> Notice:
+    return Notice("WARN", "util.ConfigManager", message, source)

@@ -147,6 +147,15 @@ class Settings:
     )
     use_env_allowed_urls: bool = row(False, v.flag, "let TS_ALLOWED_URLS override allowed_urls", env=NO_ENV)
     install_py_dep_per_model: bool = row(False, v.flag, "install the requirements of archives")
+    environment_cache: Path | None = row(
+        None,
+        optional(v.path),
+        "folder of installed requirements, shared by models and servers; unset: `modelserver/environments` in the "
+        "user's cache",
+    )
+    wheel_directory: Path | None = row(
+        None, optional(v.path), "only folder that the requirements of archives are installed from: no index is asked"
+    )
     blacklist_env_vars: v.Pattern | None = row(
         None, optional(v.pattern), "whole names of environment variables that workers do not see"
     )
@@ -174,6 +183,13 @@ class Settings:
     disable_system_metrics: bool = row(False, v.flag, "no periodic system metrics")
     metric_time_interval: int = row(60, v.integer(1), "period of system metrics", unit="s", env=NO_ENV)
     system_metrics_cmd: str = row("", v.string, "script and arguments that replace the collector", env=NO_ENV)
+    metrics_histograms: bool = row(
+        False, v.flag, "expose histograms of times and batch sizes, by model and version; not in mode log"
+    )
+    server_timing: bool = row(False, v.flag, "tell in the header Server-Timing where a prediction's time went")
+    opentelemetry_traces: bool = row(
+        False, v.flag, "send a trace of every prediction, as the OTEL_ variables of the environment say"
+    )
     enable_openmetrics: bool = row(False, v.flag, "answer scrapes in the OpenMetrics format on request")
     async_logging: bool = row(False, v.flag, "no effect: logs are always written aside", env=NO_ENV)
     log_format: str = row("text", v.one_of("text", "json"), "form of log lines on stdout")
@@ -190,6 +206,9 @@ class Settings:
         env=("TS_TOKEN_EXPIRATION_TIME_MIN", "TS_TOKEN_EXPIRATION_MIN"),
     )
     ping_without_token: bool = row(False, v.flag, "answer /ping without a token")
+    ready_after_models: bool = row(
+        False, v.flag, "/v2/health/ready and ServerReady say no until every model of the start has been ready once"
+    )
     enable_model_api: bool = row(False, v.flag, "allow registering and deleting models over REST and gRPC")
     enable_workflow_api: bool = row(True, v.flag, "allow registering workflows")
     enable_envvars_config: bool = row(False, v.flag, "let TS_<KEY> variables override keys", env=NO_ENV)

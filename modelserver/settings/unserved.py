@@ -9,16 +9,13 @@ from modelserver.settings.notices import Notice
 from modelserver.settings.table import Settings
 
 KEYS: Final = (
-    "log_config",
-    "ts_open_inference_protocol",
-    "enable_openmetrics",
-    "model_metrics_auto_detect",
-    "system_metrics_cmd",
     "plugins",
     "plugins_path",
-    "cpp_log_config",
+    "plugins_disabled",
 )
-FORMATS: Final = {"log_format": "text", "snapshot_store": "filesystem"}  # key -> the value that is served
+# Key -> the value that is served.
+FORMATS: Final = {"snapshot_store": "filesystem", "snapshot_dynamodb_table": "Snapshots"}
+STATED: Final = ("workflow_store", "enable_workflow_api")  # have a value that nobody has asked for
 OPTIONS: Final = {
     "continuous_batching": "continuousBatching",
     "sequence_batching": "sequenceBatching",
@@ -30,10 +27,16 @@ def unserved_settings(settings: Settings) -> list[Notice]:
     """A warning for every setting that asks for something this version does not do."""
     asked = [key for key in KEYS if getattr(settings, key)]
     asked += [key for key, served in FORMATS.items() if getattr(settings, key) != served]
-    return [
-        Notice("WARN", "util.ConfigManager", f"{key} has no effect in this version ({settings.source(key)})")
-        for key in asked
-    ]
+    asked += [key for key in STATED if _is_stated(settings, key) and getattr(settings, key)]
+    return [_unserved(key, settings.source(key)) for key in asked]
+
+
+def _is_stated(settings: Settings, key: str) -> bool:
+    return settings.source(key) not in ("default", "key model_store")
+
+
+def _unserved(key: str, source: str) -> Notice:
+    return Notice("WARN", "util.ConfigManager", f"{key} has no effect in this version ({source})", source)
 
 
 def unserved_options(model: str, version: str, options: ModelOptions) -> list[Notice]:

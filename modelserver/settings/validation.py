@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
 from modelserver.errors import ConfigurationError
+from modelserver.settings.faults import Fault
 from modelserver.settings.notices import printable
 from modelserver.settings.table import Settings
 
@@ -14,25 +16,22 @@ _REST = ("inference_address", "management_address", "metrics_address")
 _GRPC = ("grpc_inference_address", "grpc_management_address")
 
 
-def check(settings: Settings) -> None:
-    """Raises ConfigurationError for the first thing the server could not start with."""
-    _check_rest_addresses(settings)
-    for name in _GRPC:
-        if not getattr(settings, name).startswith("unix:"):
-            _check_host(settings, name, getattr(settings, name))
-        elif not settings.use_native_io:
-            raise refusal(settings, name, "unix domain socket requires use_native_io set to true.")
-    _check_ports(settings)
-    _check_tls(settings)
+def faults(settings: Settings) -> Iterator[Fault]:
+    """Everything the server could not start with, in the order in which it looks."""
+    unbindable = [fault for name in (*_REST, *_GRPC) for fault in _address_faults(settings, name)]
+    yield from unbindable
+    if not unbindable:
+        yield from _port_faults(settings)
+    yield from _tls_faults(settings)
 
 
-def _check_rest_addresses(settings: Settings) -> None:
-    for name in _REST:
-        address = getattr(settings, name)
-        if address.scheme != "unix":
-            _check_host(settings, name, address.host)
-        elif not settings.use_native_io:
-            raise refusal(settings, name, "unix domain socket requires use_native_io set to true.")
+def _address_faults(settings: Settings, name: str) -> list[Fault]:
+    address = getattr(settings, name)
+    host, unix = (address, address.startswith("unix:")) if name in _GRPC else (address.host, address.scheme == "unix")
+    if unix:
+        text = "unix domain socket requires use_native_io set to true."
+        return [] if settings.use_native_io else [_fault(settings, name, text)]
+    return [] if _is_known(host) else [_fault(settings, name, f"Unknown host: {address}")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,12 @@ class _Claim:
         )
 
 
-def _check_ports(settings: Settings) -> None:
+def _port_faults(settings: Settings) -> Iterator[Fault]:
     """Listeners that cannot be bound side by side; the system would only name one of them."""
     for first, second in combinations(_claims(settings), 2):
         if first.collides(second):
             text = f"{second.shown} takes the port of {first.key}={first.shown}: only equal REST addresses share one"
-            raise refusal(settings, second.key, text)
+            yield _fault(settings, second.key, text)
 
 
 def _claims(settings: Settings) -> list[_Claim]:
@@ -91,14 +90,15 @@ def _overlap(first: set[str], second: set[str]) -> bool:
     return bool(first & second)
 
 
-def _check_host(settings: Settings, name: str, host: str) -> None:
+def _is_known(host: str) -> bool:
     try:
         socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise refusal(settings, name, f"Unknown host: {getattr(settings, name)}") from None
+        return False
+    return True
 
 
-def _check_tls(settings: Settings) -> None:
+def _tls_faults(settings: Settings) -> Iterator[Fault]:
     """Named key material must exist; gRPC cannot do without any, REST then makes a certificate of its own."""
     if not (settings.enable_grpc_ssl or any(getattr(settings, name).tls for name in _REST)):
         return
@@ -106,12 +106,16 @@ def _check_tls(settings: Settings) -> None:
     names = ("keystore",) if settings.keystore else tuple(name for name in pair if getattr(settings, name))
     for name in (*names, "client_ca_file") if settings.client_ca_file else names:
         if not getattr(settings, name).is_file():
-            raise refusal(settings, name, f"NoSuchFileException: {getattr(settings, name)}")
+            yield _fault(settings, name, f"NoSuchFileException: {getattr(settings, name)}")
     if settings.enable_grpc_ssl and names != ("keystore",) and names != pair:
         text = "TLS needs keystore, or both certificate_file and private_key_file"
-        raise refusal(settings, "enable_grpc_ssl", text)
+        yield _fault(settings, "enable_grpc_ssl", text)
 
 
 def refusal(settings: Settings, name: str, text: str) -> ConfigurationError:
     """The error that names a setting and where it was set."""
-    return ConfigurationError(f"{printable(text)} ({name}, {settings.source(name)})")
+    return _fault(settings, name, text).error()
+
+
+def _fault(settings: Settings, name: str, text: str) -> Fault:
+    return Fault(name, settings.source(name), printable(text))

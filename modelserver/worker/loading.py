@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from modelserver.wire.frames import Load
 from modelserver.worker import failures
@@ -14,7 +15,7 @@ from modelserver.worker.failures import LoadFailed, failure_of, text_of
 from modelserver.worker.model_files import BadArchive, read_manifest, read_metrics, read_model_config
 from modelserver.worker.updates import Updates
 from ts.channel import Channel
-from ts.entry_point import Handle, HandlerBroken, HandlerMissing, find_envelope, find_handler
+from ts.entry_point import Class, Function, Handle, HandlerBroken, HandlerMissing, find_envelope, find_handler
 from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.version import __version__
 
@@ -49,17 +50,21 @@ def make_metrics(frame: Load, updates: Updates) -> MetricCacheAbstract:
     return metrics
 
 
-def load_handler(frame: Load, context: BatchContext) -> Handle:
-    """Import the handler and let it load the model. Returns what answers batches. Raises `LoadFailed`."""
-    with _classified(frame.model_name, failures.HANDLER_IMPORT):
-        entry = find_handler(frame.handler, Path(frame.model_dir))
-        envelope = find_envelope(frame.envelope) if frame.envelope else None
+def load_handler(frame: Load, context: BatchContext) -> tuple[Handle, Handle]:
+    """Import the handler and let it load the model. Returns what answers batches, in its envelope (if there is one) and
+    without. Raises `LoadFailed`.
+    """
+    entry, envelope = import_handler(frame)
     with _classified(frame.model_name, failures.INITIALIZE):
         handle = entry.load(context)
-        if envelope is None:
-            return handle
-        wrapped: Handle = envelope(handle).handle
-        return wrapped
+        return handle if envelope is None else envelope(handle).handle, handle
+
+
+def import_handler(frame: Load) -> tuple[Function | Class, type[Any] | None]:
+    """What the handler and the envelope of the server's configuration, if any, are. Raises `LoadFailed`."""
+    with _classified(frame.model_name, failures.HANDLER_IMPORT):
+        entry = find_handler(frame.handler, Path(frame.model_dir))
+        return entry, find_envelope(frame.envelope) if frame.envelope else None
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def make(
 @contextmanager
 def serving(server: ContractServer, name: str, source: str, **parameters: Any) -> Iterator[str]:
     """A model of this handler, with one worker; unregistered at the end. `config`: text of its YAML."""
-    packed = {key: parameters.pop(key) for key in ("config", "version") if key in parameters}
+    packed = {key: parameters.pop(key) for key in ("config", "version", "files") if key in parameters}
     pack(server.store, name, source, **packed)
     answer = server.register(f"{name}.mar", **parameters)
     assert answer.status_code == 200, answer.text

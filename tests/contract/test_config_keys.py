@@ -207,6 +207,8 @@ def test_a_unix_socket(tmp_path_factory: pytest.TempPathFactory) -> None:
 @check("config", 13)
 @check("config", 14)
 @check("config", 10)
+@check("metrics", 9)
+@check("metrics", 11)
 @pytest.mark.parametrize("metrics", ["true", "false"])
 def test_one_address_for_two_apis(tmp_path_factory: pytest.TempPathFactory, metrics: str) -> None:
     """All routes are there; with the metrics API off none of it is, and its own port is closed."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from modelserver.descriptors import Headroom
+from modelserver.descriptors import Headroom, grpc_connections
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -46,7 +46,7 @@ print(raise_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
     assert printed == "(100, 200) (200, 200)\n"
 
 
-@pytest.mark.parametrize(("limit", "last"), [(20_000, 19_935), (1024, 959), (256, 191), (100, 74), (16, 11)])
+@pytest.mark.parametrize(("limit", "last"), [(20_000, 14_935), (1024, 703), (256, 127), (100, 50), (16, 7)])
 def test_some_descriptors_are_kept_back(monkeypatch: pytest.MonkeyPatch, limit: int, last: int) -> None:
     limited(monkeypatch, limit)
     reports: list[str] = []
@@ -55,6 +55,14 @@ def test_some_descriptors_are_kept_back(monkeypatch: pytest.MonkeyPatch, limit: 
     assert reports == []
     assert not headroom.admits(Connection(last + 1))
     assert reports == [f"Too many connections for {limit} file descriptors: new ones are closed."]
+
+
+@pytest.mark.parametrize(
+    ("limit", "connections"), [(1 << 20, 131_072), (1024, 128), (4, 1), (resource.RLIM_INFINITY, None)]
+)
+def test_grpc_has_a_share_of_its_own(monkeypatch: pytest.MonkeyPatch, limit: int, connections: int | None) -> None:
+    limited(monkeypatch, limit)
+    assert grpc_connections() == connections
 
 
 def test_it_is_said_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

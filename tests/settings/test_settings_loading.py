@@ -14,6 +14,8 @@ from modelserver.settings.loading import load
 from modelserver.settings.notices import Notice
 from modelserver.settings.table import Settings, rows
 from modelserver.settings.values import MetricsMode
+from modelserver.settings.variables import VARIABLES
+from modelserver.settings.worker_environment import worker_environment
 
 
 def loaded(cwd: Path, text: str = "", *flags: str, **environ: str) -> Settings:
@@ -285,6 +287,14 @@ def test_misspelt_variables_are_pointed_at_where_variables_count(tmp_path: Path)
         "Unknown environment variable TS_JOB_QUEUE: did you mean TS_JOB_QUEUE_SIZE?",
         "TS_MODELS has no effect: models is not read from the environment",
     ]
+
+
+def test_variables_of_workers_are_known(tmp_path: Path) -> None:
+    """What every worker is given is no misspelt setting where somebody exports it."""
+    given = dict.fromkeys(worker_environment(Settings()), "x")
+    settings = loaded(tmp_path, "enable_envvars_config=true", **given)
+    assert not [notice for notice in settings.notices if "environment variable" in notice.message]
+    assert set(given) <= set(VARIABLES)
 
 
 def test_refusals_name_the_environment(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_the_flags_are_those_of_the_command() -> None:
         f"--{name.replace('_', '-')}" for name in CommandLine.__dataclass_fields__
     )
     assert all(help for _, help in flags())
-    values = {"--models": ["x.mar"], "--show-config": ["json"]}
+    values = {"--models": ["x.mar"], "--show-config": ["json"], "--check": ["json"]}
     for flag, _ in flags():
         for name in re.findall(r"--?[a-z][a-z-]*", flag):
             takes = " " in flag.replace(", ", "")

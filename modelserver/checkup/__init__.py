@@ -1,0 +1,1 @@
+"""The migration checker: looks a whole deployment over without serving it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import count
-from pathlib import Path
 
 from modelserver.archives.archive import Archive
 from modelserver.engine.batcher import DynamicBatcher
 from modelserver.engine.launchers import Launch, cpu_launcher, torchrun
+from modelserver.engine.load import load_frame
 from modelserver.engine.placement import Placement, Seat, Slices
 from modelserver.engine.ports import Events, WorkerPort, WorkerSpec
 from modelserver.engine.requests import Registration
@@ -20,7 +20,6 @@ from modelserver.settings.model_options import ModelOptions, Requested, resolve,
 from modelserver.settings.snapshot import SavedVersion
 from modelserver.settings.table import Settings
 from modelserver.settings.unserved import unserved_options
-from modelserver.wire.frames import Load
 
 
 class Assembly:
@@ -174,7 +173,7 @@ class Assembly:
             )
             slot = WorkerSlot(
                 spec=spec,
-                load=self._load(archive, options, seat.gpu),
+                load=load_frame(archive, options, self._settings, seat.gpu),
                 startup_timeout=options.startup_timeout,
                 response_timeout=options.response_timeout,
                 window=options.max_retry_timeout_in_sec,
@@ -203,26 +202,10 @@ class Assembly:
             return cpu_launcher(self._cpu_launcher, owner.min_workers, len(owner.slots))
         return Launch()
 
-    def _load(self, archive: Archive, options: ModelOptions, gpu: int | None) -> Load:
-        settings = self._settings
-        return Load(
-            model_name=archive.model_name,
-            model_dir=str(archive.directory),
-            handler=archive.handler,
-            batch_size=max(1, options.batch_size),
-            gpu=gpu,
-            envelope=settings.service_envelope,
-            limit_max_image_pixels=settings.limit_max_image_pixels,
-            max_response_size=settings.max_response_size,
-            metrics_config=str(settings.metrics_config),
-        )
-
     def python_path(self, archive: Archive) -> tuple[str, ...]:
-        """A handler's own folder, then what the server inherited, then the model."""
-        model = archive.python_path
-        own = model[:1] if Path(model[0]) != archive.directory.resolve() else ()
+        """What workers of the archive find modules in."""
         inherited = [entry for entry in self._environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-        return (*own, *inherited, *model[len(own) :])
+        return archive.worker_path(inherited)
 
     def _threads(self, options: ModelOptions, owner: SlotOwner) -> int:
         """Torch threads of a worker: the cores divided among the model's workers, unless somebody else has a say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,12 +22,18 @@ from harness.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 VERSION = (ROOT / "modelserver" / "ts" / "version.txt").read_text().strip()
-PACKAGES = {"modelserver": "modelserver", "model_archiver": "archiver/model_archiver", "ts": "modelserver/ts"}
+PACKAGES = {
+    "modelserver": "modelserver",
+    "model_archiver": "archiver/model_archiver",
+    "workflow_archiver": "archiver/workflow_archiver",
+    "ts": "modelserver/ts",
+}
 OFFLINE = ("--quiet", "--no-deps", "--no-index", "--no-cache-dir", "--disable-pip-version-check")  # options of pip
 SCRIPTS = {
     "modelserver": "modelserver.cli:main",
     "torchserve": "modelserver.cli:main",
     "torch-model-archiver": "model_archiver.model_packaging:generate_model_archive",
+    "torch-workflow-archiver": "workflow_archiver.workflow_packaging:generate_workflow_archive",
 }
 
 
@@ -138,7 +145,7 @@ def test_console_scripts(content: zipfile.ZipFile) -> None:
 
 
 def test_installed_packages_are_those_of_the_wheel(bin_directory: Path, tmp_path: Path) -> None:
-    code = "import model_archiver, modelserver, ts; print(*(m.__file__ for m in (model_archiver, modelserver, ts)))"
+    code = f"import {', '.join(PACKAGES)}; print(*(m.__file__ for m in ({', '.join(sorted(PACKAGES))})))"
     files = run(bin_directory / "python", "-W", "error", "-c", code, directory=tmp_path).split()
     for package, file in zip(sorted(PACKAGES), files, strict=True):
         assert file.startswith(f"{bin_directory.parent}/lib/"), file
@@ -151,6 +158,7 @@ def test_installed_packages_are_those_of_the_wheel(bin_directory: Path, tmp_path
         (["modelserver", "--version"], f"TorchServe Version is {VERSION}\n"),
         (["torchserve", "--version"], f"TorchServe Version is {VERSION}\n"),
         (["torch-model-archiver", "--help"], "usage: torch-model-archiver [-h] --model-name"),
+        (["torch-workflow-archiver", "--help"], "usage: torch-workflow-archiver [-h] --workflow-name"),
         (["python", "-W", "error", "-m", "model_archiver.model_packaging", "--help"], "usage: torch-model-archiver"),
         (["python", "-W", "error", "-c", "import ts; print(ts.__version__)"], f"{VERSION}\n"),
     ],
@@ -179,3 +187,24 @@ def test_the_installed_server_serves(bin_directory: Path, tmp_path: Path) -> Non
             assert place.startswith(f"{bin_directory.parent}/lib/"), "workers run what was installed"
         assert f"Torchserve version: {VERSION}" in server.output
         assert server.stop() == 0
+
+
+def test_the_check_knows_its_own_files(bin_directory: Path, tmp_path: Path) -> None:
+    """Those that TorchServe's packages have written over, or taken along when they went."""
+
+    def about_installation() -> list[str]:
+        command = [bin_directory / "modelserver", "--check", "json", "--ncs"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        findings = json.loads(done.stdout)["findings"]
+        return [one["what"] for one in findings if one["where"] == "installation"]
+
+    (module,) = bin_directory.parent.glob("lib/python*/site-packages/ts/context.py")
+    ours = module.read_text()
+    assert about_installation() == []
+    try:
+        module.write_text("theirs = True\n")
+        assert about_installation() == ["ts/context.py is not ours"]
+        module.unlink()
+        assert about_installation() == ["ts/context.py is gone: another package has been uninstalled over it"]
+    finally:
+        module.write_text(ours)

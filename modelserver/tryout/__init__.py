@@ -1,0 +1,1 @@
+"""One handler in the foreground, without a server: `modelserver run-handler`."""

@@ -1,0 +1,105 @@
+"""`modelserver run-handler`: loads a model and lets its handler answer files, all in this process and thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from modelserver.ending import leave
+from modelserver.errors import ConfigurationError, InvalidModel, ServerError
+from modelserver.settings.command_line import CommandLine
+from modelserver.settings.loading import load
+from modelserver.settings.table import Settings
+from modelserver.tryout.command_line import Options, parse
+from modelserver.tryout.debugged import DebuggedService, debug
+from modelserver.tryout.inputs import BadInput, Trial, batches, kind_of, read_trials
+from modelserver.tryout.report import Report
+from modelserver.tryout.stage import as_worker, equip, frame_of, model_options, opened
+from modelserver.wire.frames import Batch, Load
+from modelserver.worker.failures import LoadFailed
+from modelserver.worker.service import Service
+
+_MISUSE = 2  # exit statuses
+_INTERRUPTED = 130  # as of a program that SIGINT ends
+_QUIT = "BdbQuit: "  # how a failure begins that was the user's leave from the debugger
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the command and exit: with 0 if every request was answered with less than 400, 1 if not, 2 for misuse."""
+    options = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was unpacked is removed then, too
+    leave(_status(options))  # a thread of the handler that goes on must not hold it up
+
+
+def _status(options: Options) -> int:
+    try:
+        trials = read_trials(options)
+        if options.output is not None:
+            options.output.mkdir(parents=True, exist_ok=True)
+        settings = _settings(options)
+    except (BadInput, ConfigurationError, OSError) as error:
+        print(f"modelserver run-handler: {error}", file=sys.stderr)
+        return _MISUSE
+    try:
+        return _run(options, settings, trials)
+    except ServerError as error:
+        print(f"modelserver run-handler: {options.archive}: {_told(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _told(error: ServerError) -> str:
+    """Message, cause, and the end of what a program has said."""
+    certificate = error.certificate
+    detail = f": {certificate.detail}" if certificate else ""
+    advice = ". Give --handler, and --model-name." if isinstance(error, InvalidModel) else ""
+    return "\n".join([f"{error.message}{detail}{advice}", *(certificate.last_output if certificate else ())])
+
+
+def _settings(options: Options) -> Settings:
+    """What a server that is started here would have. Raises ConfigurationError."""
+    return load(CommandLine(ts_config=options.ts_config, no_config_snapshots=True), os.environ, Path.cwd())
+
+
+def _run(options: Options, settings: Settings, trials: list[Trial]) -> int:
+    """Raises ServerError for an archive that cannot be opened."""
+    output = options.output and options.output.absolute()
+    with (
+        tempfile.TemporaryDirectory(prefix="run-handler-", ignore_cleanup_errors=True) as temp,
+        opened(options, settings, Path(temp)) as archive,
+    ):
+        model = model_options(archive, settings, options.batch_size or len(trials))
+        equip(archive, model, settings, Path(temp))
+        frame = frame_of(archive, model, options, settings)
+        report = Report(Path(frame.model_dir), output)
+        with as_worker(archive, settings):
+            return _load_and_call(frame, report, options, trials)
+
+
+def _load_and_call(frame: Load, report: Report, options: Options, trials: list[Trial]) -> int:
+    try:
+        service = (DebuggedService if options.pdb else Service).load(frame, report)
+    except LoadFailed as failed:
+        if options.pdb and failed.__cause__ is not None:
+            debug(failed.__cause__)
+        report.unloaded(failed.code, failed.failure)
+        return 1
+    return _call(service, report, options, trials)
+
+
+def _call(service: Service, report: Report, options: Options, trials: list[Trial]) -> int:
+    kind = kind_of(options)
+    for run in range(1, options.repeat + 1):
+        for number, batch in enumerate(batches(trials, options.batch_size)):
+            report.begin(batch, run)
+            replies = service.handle(Batch(number, kind, [trial.request for trial in batch]))
+            if replies.failure is not None and replies.failure.detail.startswith(_QUIT):
+                return 1
+            report.end(replies)
+    return int(report.failed > 0)

@@ -31,8 +31,8 @@ def parse_registration(parameters: Parameters) -> Registration:
     if url is None:
         raise BadRequest("Parameter url is required.")
     name = parameters.text("model_name") or None
-    if name is not None and _UNREACHABLE.search(name):
-        raise BadRequest(f"Model name contains a slash or a control character: {name!r}")
+    if name is not None:
+        check_model_name(name)
     runtime = parameters.text("runtime")
     if runtime is not None and runtime not in _RUNTIMES:
         raise BadRequest(f"Invalid RuntimeType value: {runtime}")
@@ -49,6 +49,12 @@ def parse_registration(parameters: Parameters) -> Registration:
         synchronous=parameters.boolean("synchronous", default=True),
         s3_sse_kms=parameters.boolean("s3_sse_kms", default=False),
     )
+
+
+def check_model_name(name: str) -> None:
+    """Raises BadRequest for a name that no URL could hold."""
+    if _UNREACHABLE.search(name):
+        raise BadRequest(f"Model name contains a slash or a control character: {name!r}")
 
 
 def _unless(value: int | None, unset: int) -> int | None:

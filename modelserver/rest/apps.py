@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelserver.dialect.ports import Engine
 from modelserver.errors import ResourceNotFound
 from modelserver.rest.authorization import Authorization
 from modelserver.rest.call import Call
-from modelserver.rest.cors import call_class
+from modelserver.rest.call_class import call_class
 from modelserver.rest.description import description, root
 from modelserver.rest.exchange import App
 from modelserver.rest.health import ping
@@ -16,15 +17,15 @@ from modelserver.rest.invoke import (
     invocation,
     invocations,
     kserve_v1,
-    kserve_v2,
     legacy_prediction,
     model_names,
     readiness,
 )
 from modelserver.rest.management import Models
-from modelserver.rest.metrics import scrape
+from modelserver.rest.metrics import scraping
+from modelserver.rest.open_inference import inference_routes, protocol_routes
 from modelserver.rest.openapi import describe_port
-from modelserver.rest.ports import Engine, Telemetry
+from modelserver.rest.ports import Telemetry
 from modelserver.rest.predict import prediction
 from modelserver.rest.router import Route, Router, route
 from modelserver.rest.tokens import INFERENCE, MANAGEMENT, Kind
@@ -81,11 +82,14 @@ def api_app(
         health = [route("/ping/...", ping(engine))]
         routes += health if settings.ping_without_token else _guarded(health, authorization, INFERENCE)
         routes += _guarded(_inference_routes(engine), authorization, INFERENCE)
+        if settings.ts_open_inference_protocol:
+            routes += _guarded(protocol_routes(engine, settings), authorization, INFERENCE)
     if management:
         routes += _guarded(_management_routes(engine, settings), authorization, MANAGEMENT)
         if authorization is not None:
             routes.append(route("/token", authorization.renew))
     if _METRICS in names or (inference and management and settings.enable_metrics_api):
+        scrape = scraping(openmetrics=settings.enable_openmetrics)
         routes += _guarded([route("/metrics/...", scrape)], authorization, *kinds)
     if inference:
         # Before the old ones, to which `models` would be the name of a model.
@@ -102,7 +106,7 @@ def _guarded(routes: list[Route], authorization: Authorization | None, *kinds: K
 
 def _open_routes(names: Sequence[str], settings: Settings) -> list[Route]:
     """What no key is needed for."""
-    document = describe_port(names, version())
+    document = describe_port(names, version(), open_inference=settings.ts_open_inference_protocol)
     return [route("/", root(document, settings)), route("/api-description", description(document))]
 
 
@@ -114,8 +118,7 @@ def _inference_routes(engine: Engine) -> list[Route]:
         route("/models/{model}/invoke", invocation(engine)),
         route("/v1/models/{model}", kserve_v1(engine)),
         route("/v1/models", model_names(engine)),
-        route("/v2/models/{model}/infer", kserve_v2(engine, explain=False)),
-        route("/v2/models/{model}/explain", kserve_v2(engine, explain=True)),
+        *inference_routes(engine),
     ]
 
 

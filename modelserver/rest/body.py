@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from modelserver.errors import BadRequest
-from modelserver.rest.url import parse_query, unescape
+from modelserver.rest.url import check_count, parse_query, unescape
 from modelserver.wire.frames import Part
 
 _FORM = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
-_MAX_PARTS = 1000  # a part costs far more memory than the two bytes it may take in the body
+_END = re.compile(rb"\r?\n")  # of a form: a line end within a value is not part of it, nor is what follows
 _MAX_PART_HEADERS = 32
 _MAX_PART_HEADER = 16 << 10  # bytes
 
@@ -25,8 +27,8 @@ def parts_of(content_type: bytes, body: bytes) -> list[Part]:
     """The parts of a body, in order. Raises BadRequest for a form or multipart body that cannot be read."""
     if not content_type:
         return [Part("body", "", body)]
-    mime = media_type(content_type)
-    kind = mime.lower()
+    mime = content_type.partition(b";")[0].decode("latin-1")  # a blank at its end is left: the handler sees it as sent
+    kind = mime.strip().lower()
     if kind == _FORM:
         return _form_fields(body)
     if kind == _MULTIPART and (boundary := parse_options_header(content_type)[1].get(b"boundary")):
@@ -36,17 +38,21 @@ def parts_of(content_type: bytes, body: bytes) -> list[Part]:
 
 def query_parts(query: bytes) -> list[Part]:
     """The values of a query as parts, in order. Raises BadRequest on a bad escape."""
-    _check_count(query.count(b"&") + query.count(b";") + 1)
     return [Part(name, "", value.encode()) for name, value in parse_query(query)]
 
 
 def _form_fields(body: bytes) -> list[Part]:
-    _check_count(body.count(b"&") + 1)
+    check_count(body.count(b"&") + 1)
     fields = []
     for field in body.split(b"&"):
-        if field:
-            name, _, value = field.replace(b"+", b" ").partition(b"=")
+        name, _, rest = field.replace(b"+", b" ").partition(b"=")
+        value = _END.split(rest, 1)[0]
+        if name:
             fields.append(Part(unescape(name).decode("utf-8", "replace"), "", unescape(value)))
+        elif field:
+            raise BadRequest("Invalid form: a field has no name")
+        if value is not rest:
+            break
     return fields
 
 
@@ -87,7 +93,7 @@ class _Collector:
         self._value = bytearray()
 
     def begin(self) -> None:
-        _check_count(len(self.parts) + 1)
+        check_count(len(self.parts) + 1)
         self.unfinished = True
         self._headers = {}
         self._value = bytearray()
@@ -105,14 +111,9 @@ class _Collector:
         self.unfinished = False
         disposition = self._headers.get(b"content-disposition", b"")
         options = parse_options_header(disposition)[1]
-        if (name := options.get(b"name")) is None:
+        if not (name := options.get(b"name")):
             raise BadRequest("Invalid multipart body: a part has no name")
         mime = ""
         if b"filename" in options or b"filename*" in disposition.lower():  # only files are decoded by their type
             mime = media_type(self._headers.get(b"content-type", b"application/octet-stream"))
         self.parts.append(Part(name.decode("utf-8", "replace"), mime, bytes(self._value)))
-
-
-def _check_count(count: int) -> None:
-    if count > _MAX_PARTS:
-        raise BadRequest(f"Request has more than {_MAX_PARTS} fields.")

@@ -10,6 +10,7 @@ from modelserver.errors import ServerError
 from modelserver.rest.exchange import Exchange, Headers, origin_form
 from modelserver.rest.ports import Telemetry
 from modelserver.rest.render import JSON_TYPE, UNCACHED, error_text, json_text
+from modelserver.telemetry.records import ENDED
 from modelserver.wire.frames import DESCRIBE
 
 
@@ -37,12 +38,11 @@ class Call:
         return path
 
     def header(self, name: bytes) -> bytes:
-        """The last header of this lower-case name, or b""."""
-        found = b""
+        """The first header of this lower-case name, or b""."""
         for key, value in self.exchange.headers:
             if key == name:
-                found = value
-        return found
+                return value
+        return b""
 
     def respond(self, status: int, body: bytes, headers: Headers, *, ok: bool = False) -> None:
         """Send a whole response and record it."""
@@ -63,7 +63,8 @@ class Call:
             self.exchange.cut()
             self.record(error.status, time.monotonic(), ok=False)
         else:
-            self.respond(error.status, error_text(error), [JSON_TYPE])
+            path = origin_form(self.exchange.target).partition(b"?")[0] + b"/"
+            self.respond(error.status, error_text(error, protocol=path.startswith(b"/v2/")), [JSON_TYPE])
 
     def head(self, headers: Headers) -> bytes:
         """The header lines of a response: the given ones, then those that every response has."""
@@ -88,3 +89,32 @@ class Call:
             self.telemetry.request_done(
                 *facts, job.worker, job.model, job.label, self.request_id, job.sent, job.replied, ok
             )
+
+    def record_begin(self, status: int) -> None:
+        """Tell telemetry that a response begins whose pieces may take minutes."""
+        self._record_stream(status, replied=0.0, ok=False)
+
+    def record_end(self, status: int, *, ok: bool) -> None:
+        """Tell telemetry that its last piece is sent, or that it broke off (status 0: because the client has left)."""
+        assert self.job is not None
+        self._record_stream(ENDED, replied=self.job.replied, ok=ok)
+
+    def _record_stream(self, status: int, *, replied: float, ok: bool) -> None:
+        exchange, job = self.exchange, self.job
+        assert job is not None
+        self.telemetry.request_done(
+            exchange.remote,
+            exchange.method,
+            exchange.target.decode("latin-1"),
+            "HTTP/" + exchange.version,
+            status,
+            exchange.received,
+            time.monotonic(),
+            job.worker,
+            job.model,
+            job.label,
+            self.request_id,
+            job.sent,
+            replied,
+            ok,
+        )

@@ -27,9 +27,3 @@ class CrossOriginCall(Call):
         """The header lines of a response."""
         given = {name.lower() for name, _ in headers}
         return super().head([*headers, *(header for header in self.allowed if header[0] not in given)])
-
-
-def call_class(settings: Settings) -> type[Call]:
-    """The class of all calls of a server; the plain one, which costs nothing, where no headers are asked for."""
-    allowed = cors_headers(settings)
-    return type("CrossOriginCall", (CrossOriginCall,), {"allowed": allowed, "__slots__": ()}) if allowed else Call

@@ -6,9 +6,9 @@ import asyncio
 import time
 from functools import partial
 
+from modelserver.dialect.ports import Engine
 from modelserver.engine.job import Job, tell
 from modelserver.rest.call import Call
-from modelserver.rest.ports import Engine
 from modelserver.rest.replies import request_headers, submit
 from modelserver.wire.frames import DESCRIBE, Reply, Request
 

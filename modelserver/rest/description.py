@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from modelserver.dialect.ports import Engine
 from modelserver.errors import MethodNotAllowed
 from modelserver.rest.call import Call
 from modelserver.rest.openapi import describe_predictions
-from modelserver.rest.ports import Engine
 from modelserver.rest.render import JSON_TYPE, json_text
 from modelserver.rest.router import Endpoint
 from modelserver.settings.table import Settings

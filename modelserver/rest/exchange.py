@@ -18,6 +18,7 @@ _COPY_LIMIT: Final = 64 << 10  # bytes of a body that are copied to save a write
 _KEEP: Final = b"connection: keep-alive\r\n\r\n"
 _CLOSE: Final = b"connection: close\r\n\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+_BODILESS: Final = {204: b"", 205: b"content-length: 0\r\n", 304: b""}  # framing of responses that have no body
 
 
 class Wire(Protocol):
@@ -45,6 +46,7 @@ class Exchange:
     __slots__ = (
         "_chunked",
         "_chunks",
+        "_mute",
         "_wire",
         "complete",
         "disconnected",
@@ -135,6 +137,8 @@ class Exchange:
     def respond(self, status: int, head: bytes, body: bytes) -> None:
         """Send a whole response; `head` holds complete header lines, framing and `connection` are added here."""
         self.started = True
+        if status == 205:
+            body = b""
         length = b"" if status == 204 else b"content-length: %d\r\n" % len(body)
         lines = b"%b%b%b%b" % (_STATUS_LINES[status], head, length, _KEEP if self.keep_alive else _CLOSE)
         if status in (204, 304) or self.method == "HEAD":
@@ -149,21 +153,24 @@ class Exchange:
     def begin(self, status: int, head: bytes) -> None:
         """Send the head of a response that comes in pieces."""
         self.started = True
+        self._mute = self.method == "HEAD" or status in _BODILESS  # the pieces are not sent
         self._chunked = self.version == "1.1"
-        if not self._chunked:
-            self.keep_alive = False  # the end of the connection is the end of the body
         framing = _CHUNKED if self._chunked else b""
+        if status in _BODILESS:
+            framing = _BODILESS[status]
+        elif not self._chunked:
+            self.keep_alive = False  # the end of the connection is the end of the body
         self._write(b"%b%b%b%b" % (_STATUS_LINES[status], head, framing, _KEEP if self.keep_alive else _CLOSE))
 
     async def proceed(self, piece: bytes) -> None:
         """Send a piece; waits while the client is slow."""
-        if piece and self.method != "HEAD":
+        if piece and not self._mute:
             self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
             await self._wire.drain()
 
     def end(self) -> None:
         """The last piece has been sent."""
-        if self._chunked and self.method != "HEAD":
+        if self._chunked and not self._mute:
             self._write(b"0\r\n\r\n")
         self._done()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelserver.dialect.ports import Engine
 from modelserver.engine.requests import Ailment
 from modelserver.rest.call import Call
-from modelserver.rest.ports import Engine
 from modelserver.rest.render import JSON_TYPE, json_text
 from modelserver.rest.router import Endpoint
 

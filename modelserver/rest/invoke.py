@@ -1,4 +1,4 @@
-"""The other ways to a prediction: SageMaker's two routes, the one of old clients, and KServe's.
+"""The other ways to a prediction: SageMaker's two routes, the one of old clients, and version 1 of KServe's protocol.
 
 On the first three a query value is a parameter too, and only the client says whether it wants an explanation.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from modelserver.dialect.open_inference import is_ready
+from modelserver.dialect.ports import Engine
 from modelserver.engine.job import Job
 from modelserver.errors import BadRequest, MethodNotAllowed, ResourceNotFound
 from modelserver.rest.body import parts_of, query_parts
@@ -14,11 +16,10 @@ from modelserver.rest.call import Call
 from modelserver.rest.description import describe_model
 from modelserver.rest.exchange import Exchange
 from modelserver.rest.parameters import Query
-from modelserver.rest.ports import Engine
 from modelserver.rest.predict import answer
 from modelserver.rest.replies import request_headers, submit
 from modelserver.rest.router import Endpoint
-from modelserver.wire.frames import EXPLAIN, PREDICT, Part, Request
+from modelserver.wire.frames import EXPLAIN, KSERVE_EXPLAIN, KSERVE_PREDICT, PREDICT, Part, Request
 
 
 def invocations(engine: Engine) -> Endpoint:
@@ -68,11 +69,6 @@ def kserve_v1(engine: Engine) -> Endpoint:
     return serve
 
 
-def kserve_v2(engine: Engine, *, explain: bool) -> Endpoint:
-    """`/v2/models/{model}/infer` or `/explain`: any method."""
-    return lambda call: _predict(call, engine, call.segments[2].partition(":")[0], explain=explain)
-
-
 def readiness(engine: Engine) -> Endpoint:
     """`GET /v1/models/{model}`: whether the default version has the workers it should have, at least one."""
 
@@ -81,8 +77,7 @@ def readiness(engine: Engine) -> Endpoint:
             raise MethodNotAllowed
         model = call.segments[2].partition(":")[0]
         (version,) = engine.describe(model, None)
-        workers = sum(worker.ready for worker in version.workers)
-        call.respond_json(200, {"name": model, "ready": workers >= max(1, version.min_workers)})
+        call.respond_json(200, {"name": model, "ready": is_ready(version)})
 
     return tell
 
@@ -104,7 +99,7 @@ def _body_of(call: Call) -> tuple[list[Part], int]:
 
 
 def _named_model(call: Call, engine: Engine, parts: list[Part]) -> str:
-    if model := Query(call.query).text("model_name"):
+    if (model := Query(call.query).text("model_name")) is not None:
         return model
     startup = engine.startup_models()
     if len(startup) == 1:
@@ -117,14 +112,15 @@ def _named_model(call: Call, engine: Engine, parts: list[Part]) -> str:
 
 def _invoke(call: Call, engine: Engine, model: str, version: str | None, parts: list[Part], size: int) -> None:
     kind = EXPLAIN if _explains(call.exchange) else PREDICT  # predictions and explanations share no batch
-    _submit(call, engine, model, version, [*query_parts(call.query), *parts], size, {}, kind)
+    submit_parts(call, engine, model, version, [*query_parts(call.query), *parts], size, {}, kind)
 
 
 def _predict(call: Call, engine: Engine, model: str, *, explain: bool) -> None:
-    _submit(call, engine, model, None, *_body_of(call), {"explain": str(explain)}, EXPLAIN if explain else PREDICT)
+    kind = KSERVE_EXPLAIN if explain else KSERVE_PREDICT
+    submit_parts(call, engine, model, None, *_body_of(call), {"explain": str(explain)}, kind)
 
 
-def _submit(
+def submit_parts(
     call: Call,
     engine: Engine,
     model: str,
@@ -134,6 +130,7 @@ def _submit(
     extra: dict[str, str],
     kind: int,
 ) -> None:
+    """Make a job of a request, which is answered later; OPTIONS describes the model instead. `size` in bytes."""
     if call.method == "OPTIONS":
         describe_model(call, engine, model, version)
         return

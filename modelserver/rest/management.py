@@ -11,6 +11,7 @@ from modelserver.dialect.outcomes import (
     scaled_text,
     unregistered_text,
 )
+from modelserver.dialect.ports import Engine
 from modelserver.dialect.registration import parse_registration
 from modelserver.engine.requests import Registered, Scaled
 from modelserver.errors import MethodNotAllowed
@@ -20,7 +21,6 @@ from modelserver.rest.describe import ask_handler
 from modelserver.rest.hints import misspelt_parameters
 from modelserver.rest.openapi import describe_management
 from modelserver.rest.parameters import JsonParameters, Parameters, Query
-from modelserver.rest.ports import Engine
 from modelserver.rest.render import JSON_TYPE, json_text
 from modelserver.rest.replies import handler_headers, status_of
 from modelserver.settings.version import version as server_version

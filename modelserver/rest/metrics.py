@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from modelserver.rest.call import Call
+from modelserver.rest.router import Endpoint
 from modelserver.rest.url import parse_query
 
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+_OPENMETRICS = (b"content-type", b"application/openmetrics-text; version=1.0.0; charset=utf-8")
 
 
-async def scrape(call: Call) -> None:
-    """The exposition text, filtered by `name[]`; any method, any deeper path."""
-    names = [value for name, value in parse_query(call.query) if name == "name[]"]
-    call.respond(200, await call.telemetry.scrape(names), [_TEXT])
+def scraping(*, openmetrics: bool) -> Endpoint:
+    """The exposition text, filtered by `name[]`; any method, any deeper path. With `openmetrics`, scrapers that accept
+    that format get it.
+    """
+
+    async def scrape(call: Call) -> None:
+        names = [value for name, value in parse_query(call.query) if name == "name[]"]
+        accepted = openmetrics and b"application/openmetrics-text" in call.header(b"accept").lower()
+        text = await call.telemetry.scrape(names, openmetrics=accepted)
+        call.respond(200, text, [_OPENMETRICS if accepted else _TEXT])
+
+    return scrape

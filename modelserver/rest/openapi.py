@@ -11,6 +11,7 @@ from modelserver.rest.operations import (
     MANAGEMENT,
     METRICS,
     MODEL_MANAGEMENT,
+    OPEN_INFERENCE,
     Answer,
     Operation,
     Parameter,
@@ -21,14 +22,21 @@ from modelserver.rest.render import json_text
 _TABLES: Final = {"Inference": INFERENCE, "Management": MANAGEMENT, "Metrics": METRICS}
 
 
-def describe_port(apis: Iterable[str], version: str) -> bytes:
-    """The document of a port that serves these APIs; `version` of the server."""
+def describe_port(apis: Iterable[str], version: str, *, open_inference: bool = False) -> bytes:
+    """The document of a port that serves these APIs, and where `Inference` is one of them perhaps the whole Open
+    Inference Protocol; `version` of the server.
+    """
     info = {
         "title": "TorchServe APIs",
         "description": "Serves PyTorch models and manages the models that are served.",
         "version": version,
     }
-    return _document(info, (operation for api in apis for operation in _TABLES[api]))
+    operations = [operation for api in apis for operation in _operations(api, open_inference=open_inference)]
+    return _document(info, operations)
+
+
+def _operations(api: str, *, open_inference: bool) -> tuple[Operation, ...]:
+    return _TABLES[api] + OPEN_INFERENCE if open_inference and api == "Inference" else _TABLES[api]
 
 
 def describe_predictions(model: str) -> bytes:

@@ -221,7 +221,12 @@ _DESCRIBE: Final = Operation(
         MODEL,
         Parameter("customized", "Ask the handler for what it says of itself, too.", "boolean", False),
     ),
-    answers=(Answer(200, "One element per version.", _VERSIONS), _UNKNOWN, _FAILED),
+    answers=(
+        Answer(200, "One element per version.", _VERSIONS),
+        _UNKNOWN,
+        _FAILED,
+        Answer(503, "The handler was to be asked: no worker takes the request, or the handler failed.", _ERROR),
+    ),
 )
 _SCALE: Final = Operation(
     method="put",
@@ -265,6 +270,134 @@ _SET_DEFAULT: Final = Operation(
     answers=(Answer(200, "Done.", _STATUS), _UNKNOWN, _FAILED),
 )
 
+_TENSORS: Final = array(
+    members(
+        ["name", "datatype", "shape"],
+        name=typed("string"),
+        datatype=typed("string", "BOOL, UINT8, ..., FP64, BF16 or BYTES."),
+        shape=array(typed("integer", "-1 is any number.")),
+    )
+)
+_METADATA: Final = members(
+    ["name", "versions", "platform", "inputs", "outputs"],
+    name=typed("string"),
+    versions=array(typed("string")),
+    platform=typed("string"),
+    inputs=_TENSORS,
+    outputs=_TENSORS,
+)
+_READINESS: Final = members(["name", "ready"], name=typed("string"), ready=typed("boolean"))
+_INDEX: Final = array(
+    members(
+        ["name", "version", "state"],
+        name=typed("string"),
+        version=typed("string"),
+        state=typed("string", "READY or UNAVAILABLE."),
+        reason=typed("string", "Why it is unavailable."),
+    )
+)
+_DISABLED: Final = Answer(405, "Models cannot be changed here.", _ERROR)
+_SERVER: Final = members(
+    ["name", "version", "extensions"],
+    name=typed("string"),
+    version=typed("string"),
+    extensions=array(typed("string")),
+)
+
+
+def _question(path: str, id: str, text: str, schema: Schema, *answers: Answer, **others: Any) -> Operation:
+    """A GET of the Open Inference Protocol."""
+    answers = (Answer(200, "The answer.", schema), *answers)
+    return Operation(method="get", path=path, id=id, text=text, answers=answers, **others)
+
+
+def _of_version(operation: Operation) -> Operation:
+    """The same for a named version instead of the default one, as the Open Inference Protocol writes it."""
+    return replace(
+        operation,
+        path=operation.path.replace("{model_name}", "{model_name}/versions/{model_version}"),
+        id=f"version_{operation.id}",
+        text=operation.text.replace("the default version of a model", "one version of a model"),
+        parameters=(operation.parameters[0], _VERSION, *operation.parameters[1:]),
+    )
+
+
+_EXPLAIN_V2: Final = replace(
+    _PREDICT_V2,
+    path="/v2/models/{model_name}/explain",
+    id="v2_explanations",
+    text="Let the default version of a model explain what it would say to the body.",
+)
+_MODEL_METADATA: Final = _question(
+    "/v2/models/{model_name}",
+    "v2_metadata",
+    "Versions of a model, and the tensors that the default version of a model declares.",
+    _METADATA,
+    _UNKNOWN,
+    parameters=(MODEL,),
+)
+_SERVER_READY: Final = _question(
+    "/v2/health/ready",
+    "v2_server_ready",
+    "The same; with `ready_after_models` whether the models of the start have been ready.",
+    members(["ready"], ready=typed("boolean")),
+    Answer(503, "Some have not.", members(["ready", "error"], ready=typed("boolean"), error=typed("string"))),
+)
+_MODEL_READY: Final = _question(
+    "/v2/models/{model_name}/ready",
+    "v2_ready",
+    "Whether the default version of a model has the workers it should have.",
+    _READINESS,
+    _UNKNOWN,
+    Answer(503, "It is not ready.", _READINESS),
+    parameters=(MODEL,),
+)
+_REPOSITORY_INDEX: Final = Operation(
+    method="post",
+    path="/v2/repository/index",
+    id="v2_index",
+    text='All registered versions; with the body `{"ready": true}` those that are ready.',
+    takes_body=True,
+    answers=(Answer(200, "One element per version.", _INDEX), _BAD),
+)
+_LOAD: Final = Operation(
+    method="post",
+    path="/v2/repository/models/{model_name}/load",
+    id="v2_load",
+    text="Register a model of the model store, and wait for its workers.",
+    parameters=(MODEL,),
+    answers=(
+        Answer(200, "It is ready.", members(["name", "load"], name=typed("string"), load=typed("boolean"))),
+        _UNKNOWN,
+        _DISABLED,
+        _FAILED,
+    ),
+)
+_UNLOAD: Final = Operation(
+    method="post",
+    path="/v2/repository/models/{model_name}/unload",
+    id="v2_unload",
+    text="Unregister all versions of a model.",
+    parameters=(MODEL,),
+    answers=(
+        Answer(200, "It is gone.", members(["name", "unload"], name=typed("string"), unload=typed("boolean"))),
+        _UNKNOWN,
+        _DISABLED,
+        _FAILED,
+    ),
+)
+
+OPEN_INFERENCE: Final = (
+    _question("/v2", "v2_server", "Which server this is, and what it knows of the protocol.", _SERVER),
+    _question("/v2/health/live", "v2_live", "A sign of life.", members(["live"], live=typed("boolean"))),
+    _SERVER_READY,
+    _question(
+        "/v2/models", "v2_models", "The names of all models.", members(["models"], models=array(typed("string")))
+    ),
+    *(_MODEL_METADATA, _MODEL_READY, _EXPLAIN_V2),
+    *map(_of_version, (_MODEL_METADATA, _MODEL_READY, _PREDICT_V2, _EXPLAIN_V2)),
+    *(_REPOSITORY_INDEX, _LOAD, _UNLOAD),
+)
 METRICS: Final = (_SCRAPE,)
 MODEL_MANAGEMENT: Final = (
     *(_DESCRIBE, _SCALE, _UNREGISTER),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from modelserver.errors import BadRequest
 from modelserver.rest.url import parse_query
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
+_MOST_QUOTED: Final = 16 << 10  # bytes of a body that single quotes are looked for in; real ones have a few hundred
 _INT_RANGE = range(-(2**31), 2**31)
 # An unterminated string runs to the end of the text, so that matching takes linear time on any text.
 _STRING = re.compile(r""""(?:[^"\\]|\\.?)*(?:"|\Z)|'((?:[^'\\]|\\.?)*)(?:'|\Z)""", re.DOTALL)
@@ -110,6 +111,8 @@ def _parse_json(body: bytes) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
+            if len(body) > _MOST_QUOTED:
+                raise
             return json.loads(_STRING.sub(_double_quoted, text))
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"Request body is not valid JSON: {error}") from error

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from modelserver.dialect.ports import Engine
 from modelserver.engine.job import Job
 from modelserver.errors import ResourceNotFound
 from modelserver.rest.body import parts_of
 from modelserver.rest.call import Call
 from modelserver.rest.description import describe_model
-from modelserver.rest.ports import Engine
 from modelserver.rest.replies import handler_headers, request_headers, status_of, stream, submit
 from modelserver.rest.router import Endpoint, fail
 from modelserver.wire.frames import EXPLAIN, PREDICT, Request

@@ -17,6 +17,7 @@ from modelserver.errors import BadRequest, BodyTooLarge, RequestTimeout, ServerE
 from modelserver.rest.exchange import App, Exchange, Headers
 from modelserver.rest.farewell import delivered
 from modelserver.rest.reception import Reception
+from modelserver.rest.verbs import IncompleteVerb, StrangeVerb, begins_verb, split_strange_verb
 from modelserver.settings.table import Settings
 
 _TIMEOUT: Final = b"x-request-timeout-ms"
@@ -70,6 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
         # The request being received.
         self.in_request = False
         self.incoming: Exchange | None = None  # once its head is complete
+        self.verb = b""  # what there is of it, where a packet has ended in it
         self.url = b""
         self.raw_headers: Headers = []
         self.content_length: int | None = None
@@ -119,15 +121,21 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what arrived, unless nothing more is wanted from this client."""
         if self.deaf:
             return
+        begins = not self.in_request
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
             return
+        except httptools.HttpParserInvalidMethodError:
+            if not self.deaf and self._learn_verb(self._beginning(data, begins)):
+                return
         except httptools.HttpParserError:
             if not self.deaf:
                 self._refuse(BadRequest("Invalid HTTP message."))
         if self.in_request and not self.deaf:
+            beginning = b"" if self.url else self._beginning(data, begins)
+            self.verb = beginning if begins_verb(beginning) else b""
             self._invite_body()
             self._watch(len(data))
 
@@ -184,6 +192,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self.deaf:  # the answer to the one before it was the last one
+            raise _Refused
         self.in_request = True
         self.incoming = None
         self.url = b""
@@ -352,6 +362,24 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"%b\r\n%b" % (b"".join(head), rest))
 
+    def _beginning(self, data: bytes, begins: bool) -> bytes:
+        """The request from its first byte, where that is known; what follows another one in a packet is not."""
+        return data if begins else self.verb and self.verb + data
+
+    def _learn_verb(self, beginning: bytes) -> bool:
+        """Go on with a request whose verb the parser does not know; False where its verb is not here, or none."""
+        if (found := split_strange_verb(beginning)) is not None:
+            verb, rest = found
+            self.verb = b""
+            self.parser = parser = StrangeVerb(self, verb)
+            self.data_received(parser.known + rest)
+            return True
+        if begins_verb(beginning):
+            self.parser = IncompleteVerb(self)
+        else:
+            self._refuse(BadRequest("Invalid HTTP message."))
+        return False
+
     def _watch(self, size: int) -> None:
         """Bound in bytes and time a request that did not come in one packet."""
         if self.receive_timer is None:
@@ -393,6 +421,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _hang_up(self) -> None:
         """Close; over TLS, as soon as the client has everything, whether or not it says that it closes, too."""
+        self.deaf = True
         self.transport.close()
         if self.scheme == "https" and self.linger_timer is None:
             self.linger_timer = self.loop.call_later(self.options.farewell, self._part, None)

@@ -22,12 +22,15 @@ def json_text(value: Any) -> bytes:
     return f"{dialect.json_text(value)}\n".encode("utf-8", "replace")
 
 
-def error_text(error: ServerError) -> bytes:
+def error_text(error: ServerError, *, protocol: bool = False) -> bytes:
     """The body of an error response; failures of a worker carry their `cause` as a last member.
 
+    `protocol`: with the member that clients of the Open Inference Protocol read.
     The same text as `json_text` gives, in a sixth of its time: refusing must not cost more than serving.
     """
     members: dict[str, Any] = {"code": error.status, "type": error.type, "message": error.message}
+    if protocol:
+        members["error"] = error.message
     if error.certificate is not None:
         members["cause"] = error.certificate.as_json()
     try:

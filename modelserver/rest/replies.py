@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable
 from functools import partial
 
+from modelserver.dialect.ports import Engine
 from modelserver.engine.job import Chunks, Job, Overrun
 from modelserver.errors import BadRequest, InternalError, ServerError, ServiceUnavailable
 from modelserver.rest.call import Call
 from modelserver.rest.exchange import Exchange, Headers
-from modelserver.rest.ports import Engine
 from modelserver.wire.frames import Reply
 
 _STREAM_NEXT = (b"ts_stream_next", b"true")
@@ -71,7 +71,7 @@ async def stream(call: Call, reply: Reply, chunks: Chunks) -> None:
         exchange.keep_alive = False
     try:
         exchange.begin(status, call.head([*handler_headers(reply.headers), _STREAM_NEXT]))
-        responded = time.monotonic()
+        call.record_begin(status)
         await exchange.proceed(reply.body)
         while (piece := await chunks.get()) is not None:
             await exchange.proceed(piece)
@@ -81,13 +81,13 @@ async def stream(call: Call, reply: Reply, chunks: Chunks) -> None:
             return
         left = exchange.disconnected
         exchange.cut()
-        call.record(0 if left else status, responded, ok=False)
+        call.record_end(0 if left else status, ok=False)
     except asyncio.CancelledError:  # the server does not wait any longer
         exchange.cut()
         raise
     else:
         exchange.end()
-        call.record(status, responded, ok=True)
+        call.record_end(status, ok=True)
 
 
 def status_of(reply: Reply) -> int:

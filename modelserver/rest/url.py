@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-import urllib.parse
+from binascii import a2b_qp
+from typing import Final
 
 from modelserver.errors import BadRequest
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})(.{0,2})", re.DOTALL)
 _SEPARATOR = re.compile(rb"[&;]")
+_MOST_SHOWN: Final = 1000  # bytes of a bad text
+_MOST_FIELDS: Final = 1000  # a field costs far more time and memory than the two bytes it may take
 
 
 def unescape(text: bytes) -> bytes:
@@ -16,9 +19,10 @@ def unescape(text: bytes) -> bytes:
     if b"%" not in text:
         return text
     if (bad := _BAD_ESCAPE.search(text)) is not None:
-        escape, whole = bad.group(1).decode("latin-1"), text.decode("latin-1")
+        escape, whole = bad.group(1).decode("latin-1"), text[:_MOST_SHOWN].decode("latin-1")
         raise BadRequest(f"invalid hex byte '{escape}' at index {bad.start() + 1} of '{whole}'")
-    return urllib.parse.unquote_to_bytes(text)
+    # Quoted-printable is the same code with another mark, and megabytes of it are read in a tenth of urllib's time.
+    return a2b_qp(text.replace(b"=", b"=3D").replace(b"%", b"="))
 
 
 def split_path(raw_path: bytes) -> list[str]:
@@ -30,10 +34,20 @@ def split_path(raw_path: bytes) -> list[str]:
 
 
 def parse_query(query: bytes) -> list[tuple[str, str]]:
-    """(name, value) in order of appearance; `&` and `;` separate. Raises BadRequest on a bad escape."""
+    """(name, value) in order of appearance; `&` and `;` separate. Raises BadRequest on a bad escape or too many fields.
+
+    A field without a name is one without a value: `=a` is `a`.
+    """
+    check_count(query.count(b"&") + query.count(b";") + 1)
     pairs = []
     for field in _SEPARATOR.split(query):
-        if field:
+        if field := field.lstrip(b"="):
             name, _, value = field.replace(b"+", b" ").partition(b"=")
             pairs.append((unescape(name).decode("utf-8", "replace"), unescape(value).decode("utf-8", "replace")))
     return pairs
+
+
+def check_count(fields: int) -> None:
+    """Raises BadRequest where there are too many fields of a query or a form, or parts of a body."""
+    if fields > _MOST_FIELDS:
+        raise BadRequest(f"Request has more than {_MOST_FIELDS} fields.")

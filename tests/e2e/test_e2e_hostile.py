@@ -76,6 +76,9 @@ def converse(server: ServerProcess, packets: Iterable[bytes]) -> bytes:
         (b"GET /predictions/..%2f..%2fetc%2fpasswd HTTP/1.1\r\n\r\n", b"404"),
         (b"GET /predictions/echo%00 HTTP/1.1\r\n\r\n", b"404"),
         (b"GET /predictions/%zz HTTP/1.1\r\n\r\n", b"400"),
+        (b"BREW /nothing HTTP/1.1\r\n\r\n", b"404"),
+        (b"BREW\x01 /ping HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /invocations?" + b"&a" * 5000 + b" HTTP/1.1\r\n\r\n", b"400"),
         (
             PREDICT + b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 50\r\n\r\n"
             b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n12',

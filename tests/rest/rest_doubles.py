@@ -36,6 +36,7 @@ class MemoryEngine:
         self.cancelled: list[Job] = []
         self.calls: list[Any] = []
         self.is_healthy = True
+        self.not_ready: list[str] = []  # models of the start
         self.answer: Callable[[Job], Reply | ServerError | None] = lambda job: Reply(0, b"ok")
         self.outcome: Any = None  # of register, scale, unregister, set_default: returned, or raised if an error
         self.refusal: ServerError | None = None
@@ -73,6 +74,9 @@ class MemoryEngine:
 
     def healthy(self) -> bool:
         return self.is_healthy
+
+    def awaited(self) -> list[str]:
+        return self.not_ready
 
     def ailments(self) -> list[Ailment]:
         return [Ailment(Certificate(Cause.LOAD_TIMEOUT, "too slow"), "m", "1.0", "9000")]
@@ -145,18 +149,22 @@ class Recorder:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.traced: list[dict[str, Any]] = []
         self.lines: list[str] = []
         self.scraped: list[list[str]] = []
 
     def request_done(self, *args: Any, **kwargs: Any) -> None:
         self.records.append(Record(*args, **kwargs))
 
+    def request_traced(self, **facts: Any) -> None:
+        self.traced.append(facts)
+
     def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
         self.lines.append(f"{level} {logger} {message}")
 
-    async def scrape(self, names: Sequence[str]) -> bytes:
+    async def scrape(self, names: Sequence[str], *, openmetrics: bool = False) -> bytes:
         self.scraped.append(list(names))
-        return b"# metrics\n"
+        return b"# EOF\n" if openmetrics else b"# metrics\n"
 
 
 class MemoryTransport(asyncio.Transport):

@@ -26,6 +26,7 @@ def read(content_type: bytes, body: bytes) -> Parts:
         (b"application/json", "application/json"),
         (b"Application/JSON", "Application/JSON"),
         (b"application/json; charset=utf-8", "application/json"),
+        (b"application/json ; charset=utf-8", "application/json "),  # as sent, which is not decoded
         (b"text/plain;charset=latin-1", "text/plain"),
         (b"image/jpeg", "image/jpeg"),
         (b"multipart/form-data", "multipart/form-data"),
@@ -52,6 +53,11 @@ def test_anything_else_is_one_raw_part(content_type: bytes, mime: str) -> None:
         (b"a=%ff", [("a", b"\xff")]),
         (b"n%C3%A9=1", [("n\u00e9", b"1")]),
         (b"a=b=c", [("a", b"b=c")]),
+        (b"&&a=1&&b=2&", [("a", b"1"), ("b", b"2")]),
+        (b"a=1\r\n", [("a", b"1")]),
+        (b"a=1\nb=2&c=3", [("a", b"1")]),
+        (b"a=1\r2&c=3", [("a", b"1\r2"), ("c", b"3")]),
+        (b"a\n=1&c=3", [("a\n", b"1"), ("c", b"3")]),
     ],
 )
 @pytest.mark.parametrize("content_type", [FORM, b"Application/X-WWW-Form-Urlencoded; charset=utf-8"])
@@ -59,8 +65,8 @@ def test_form_fields(content_type: bytes, body: bytes, fields: list[tuple[str, b
     assert read(content_type, body) == [(name, "", value) for name, value in fields]
 
 
-@pytest.mark.parametrize("body", [b"a=%zz", b"%4=1", b"a=%"])
-def test_a_bad_escape_in_a_form_is_refused(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"a=%zz", b"%4=1", b"a=%", b"=", b"=1", b"a=1&=2"])
+def test_a_bad_escape_or_an_empty_name_in_a_form_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         parts_of(FORM, body)
 
@@ -109,13 +115,14 @@ def test_multipart_without_a_part(body: bytes) -> None:
     "body",
     [
         b"--xyz\r\nContent-Disposition: form-data\r\n\r\nx\r\n--xyz--\r\n",
+        b'--xyz\r\nContent-Disposition: form-data; name=""\r\n\r\nx\r\n--xyz--\r\n',
         b"--xyz\r\n\r\nx\r\n--xyz--\r\n",
         b'--xyz\r\nContent-Disposition: form-data; name="a"\r\n\r\ncut off',
         b"--xyz\r\nno colon\r\n\r\nx\r\n--xyz--\r\n",
         b"--xyzzy\r\n\r\n",
         b"--xyz\r\n" + b"a: b\r\n" * 100 + b"\r\nx\r\n--xyz--\r\n",
     ],
-    ids=["nameless", "no headers", "cut off", "bad header", "other boundary", "too many headers"],
+    ids=["nameless", "empty name", "no headers", "cut off", "bad header", "other boundary", "too many headers"],
 )
 def test_multipart_that_cannot_be_read_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):

@@ -9,7 +9,7 @@ from rest_doubles import GET, MemoryEngine, Service, read_responses, settle, str
 
 from modelserver.engine.job import Job
 from modelserver.rest.call import Call
-from modelserver.rest.cors import call_class
+from modelserver.rest.call_class import call_class
 from modelserver.settings.table import Settings
 from modelserver.wire.frames import Reply
 

@@ -25,6 +25,7 @@ FRAGMENTS = (
     b"GET ",
     b"POST ",
     b"OPTIONS ",
+    b"BREW ",
     b"/ping",
     b"/predictions/m",
     b"/models",
@@ -136,8 +137,12 @@ def test_any_bytes(pieces: list[bytes], together: bool) -> None:
     check(here, talk(here, [b"".join(pieces)] if together else pieces))
 
 
+# A verb that the parser does not know is understood at the beginning of a packet alone.
+VERBLESS = [fragment for fragment in FRAGMENTS if fragment not in (b"abc", b"*", b"BREW ")]
+
+
 @settings(deadline=None, max_examples=150)
-@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12), st.integers(1, 7))
+@given(st.lists(st.sampled_from(VERBLESS), max_size=12), st.integers(1, 7))
 def test_where_packets_end_makes_no_difference(pieces: list[bytes], size: int) -> None:
     data = b"".join(pieces)
     whole = talk(service(), [data])
@@ -294,10 +299,10 @@ def test_the_first_of_several_values_counts() -> None:
     assert here.engine.calls == [("scale", "m", None, 1, 1, True)]
 
 
-def test_a_query_with_endless_parameters() -> None:
+@pytest.mark.parametrize("path", [b"/invocations?model_name=m", b"/models?limit=1"])
+def test_a_query_with_endless_parameters(path: bytes) -> None:
     here = service()
-    target = b"/invocations?model_name=m" + b"&a" * 1500
-    (response,) = talk(here, [request("GET", target)])
+    (response,) = talk(here, [request("GET", path + b"&a" * 1500)])
     assert (response.status, response.json["message"]) == (400, "Request has more than 1000 fields.")
 
 

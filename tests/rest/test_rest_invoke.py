@@ -11,7 +11,7 @@ from test_rest_describe import VERSION, WORKER
 from modelserver.engine.job import Job
 from modelserver.engine.requests import VersionStatus
 from modelserver.settings.table import Settings
-from modelserver.wire.frames import EXPLAIN, PREDICT
+from modelserver.wire.frames import EXPLAIN, INFER, INFER_EXPLAIN, KSERVE_EXPLAIN, KSERVE_PREDICT, PREDICT
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
 NOT_FOUND = "Requested resource is not found, please refer to API document."
@@ -110,7 +110,6 @@ class TestInvocations:
         [
             (["n"], "/invocations", b"", "n"),
             (["n"], "/invocations?model_name=m", b"", "m"),
-            (["n"], "/invocations?model_name=", b"", "n"),
             (["n"], "/invocations", b"model_name=m", "n"),
             ([], "/invocations", b"model_name=m", "m"),
             (["m", "n"], "/invocations", b"model_name=m&model_name=n", "n"),
@@ -120,6 +119,11 @@ class TestInvocations:
         here = service(*startup)
         assert here.request("POST", target, body, FORM).status == 200
         assert only_job(here).model == model
+
+    @pytest.mark.parametrize("startup", [[], ["n"]])
+    def test_an_empty_name_is_a_name(self, startup: list[str]) -> None:
+        response = service(*startup).request("POST", "/invocations?model_name=", b"model_name=m", FORM)
+        assert (response.status, response.json["message"]) == (404, "Model not found: ")
 
     def test_a_field_of_a_multipart_body(self) -> None:
         here = service()
@@ -213,24 +217,24 @@ class TestSharedPort:
 
 class TestKServe:
     @pytest.mark.parametrize(
-        ("target", "explain"),
+        ("target", "kind"),
         [
-            ("/v1/models/m:predict", False),
-            ("/v1/models/m:predictX", False),
-            ("/v1/models/m:explain", True),
-            ("/v2/models/m/infer", False),
-            ("/v2/models/m:a/infer", False),
-            ("/v2/models/m/explain", True),
+            ("/v1/models/m:predict", KSERVE_PREDICT),
+            ("/v1/models/m:predictX", KSERVE_PREDICT),
+            ("/v1/models/m:explain", KSERVE_EXPLAIN),
+            ("/v2/models/m/infer", INFER),
+            ("/v2/models/m:a/infer", INFER),
+            ("/v2/models/m/explain", INFER_EXPLAIN),
         ],
     )
-    def test_predictions_and_explanations(self, target: str, explain: bool) -> None:
+    def test_predictions_and_explanations(self, target: str, kind: int) -> None:
         """The query is ignored, as are headers of the client that say otherwise."""
         here = service()
         response = here.request("POST", target + "?a=%zz", b"{}", "Content-Type: application/json", "explain: True")
         assert response.body == b"ok"
         job = only_job(here)
-        assert (job.model, job.kind) == ("m", EXPLAIN if explain else PREDICT)
-        assert job.request.extra == {"explain": str(explain)}
+        assert (job.model, job.kind) == ("m", kind)
+        assert job.request.extra == {"explain": str(kind in (KSERVE_EXPLAIN, INFER_EXPLAIN))}
         assert parts(job) == [("body", "application/json", b"{}")]
 
     @pytest.mark.parametrize(

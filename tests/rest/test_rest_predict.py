@@ -10,6 +10,7 @@ from rest_doubles import MemoryEngine, Service, read_responses, settle, streamed
 
 from modelserver.engine.job import Job, Overrun
 from modelserver.errors import ServiceUnavailable, WorkerError
+from modelserver.telemetry.records import ENDED
 from modelserver.wire.frames import EXPLAIN, PREDICT, Reply
 
 
@@ -199,20 +200,29 @@ def test_the_handlers_status(given: int, sent: int) -> None:
     assert response.headers["connection"] == ("close" if sent >= 400 else "keep-alive")
 
 
-@pytest.mark.parametrize("status", [204, 304])
-def test_a_status_without_body(status: int) -> None:
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("pieces", [(), (b"dropped", b"too")], ids=["whole", "in pieces"])
+@pytest.mark.parametrize(("status", "lengths"), [(204, []), (205, [b"0"]), (304, [b"7"])])
+def test_a_status_without_body(status: int, lengths: list[bytes], pieces: tuple[bytes, ...], version: bytes) -> None:
+    """What follows on the connection is the next response."""
     here = service()
-    here.engine.answer = lambda job: Reply(0, b"dropped", status)
+
+    def reply(job: Job) -> Reply:
+        if pieces:
+            streamed(job, *pieces).end()
+        return Reply(0, b"dropped", status)
+
+    here.engine.answer = reply
 
     async def talk() -> bytes:
-        return await here.connect().feed(b"GET /predictions/m HTTP/1.1\r\n\r\n")
+        request = b"GET /predictions/m HTTP/%b\r\nConnection: keep-alive\r\n\r\n" % version
+        return await here.connect().feed(request, b"GET /ping HTTP/1.1\r\n\r\n")
 
     head, _, rest = asyncio.run(talk()).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
-    assert rest == b""
+    assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"transfer-encoding" not in head
-    if status == 204:
-        assert b"content-length" not in head
+    assert re.findall(rb"content-length: (\d+)", head) == ([] if pieces and status == 304 else lengths)
 
 
 def test_a_failed_job() -> None:
@@ -289,7 +299,7 @@ class TestStreams:
             assert b"content-length" not in head
             chunks = here.engine.jobs[0].chunks
             assert chunks is not None
-            assert here.telemetry.records == []
+            assert [(record.status, record.ok) for record in here.telemetry.records] == [(200, False)], "told at once"
             chunks.put(b"last")
             chunks.end()
             await settle()
@@ -298,8 +308,7 @@ class TestStreams:
             assert not connection.transport.closed
 
         asyncio.run(talk())
-        (record,) = here.telemetry.records
-        assert (record.status, record.ok) == (200, True)
+        assert [(record.status, record.ok) for record in here.telemetry.records] == [(200, False), (ENDED, True)]
 
     def test_an_empty_piece_does_not_end_the_stream(self) -> None:
         here = self.service(b"", b"x", b"")
@@ -327,8 +336,7 @@ class TestStreams:
             assert not connection.state.tasks
 
         asyncio.run(talk())
-        (record,) = here.telemetry.records
-        assert (record.status, record.ok) == (200, False)
+        assert [(record.status, record.ok) for record in here.telemetry.records] == [(200, False), (ENDED, False)]
 
     def test_a_client_that_stopped_reading_is_aborted(self) -> None:
         here = self.service()
@@ -356,8 +364,7 @@ class TestStreams:
             assert not connection.state.tasks
 
         asyncio.run(talk())
-        (record,) = here.telemetry.records
-        assert (record.status, record.ok) == (0, False)
+        assert [(record.status, record.ok) for record in here.telemetry.records] == [(200, False), (ENDED, False)]
 
     def test_http_1_0_gets_the_bare_pieces_and_a_close(self) -> None:
         here = self.service(b"c1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Sequence
 
 import pytest
 from rest_doubles import GET, PING, Connection, converse, post, predicting, read_responses, settle
@@ -106,6 +107,18 @@ def test_http_1_0_closes_unless_asked_to_keep_alive() -> None:
 def test_errors_close_the_connection() -> None:
     written, connection, _ = converse(b"GET /nope HTTP/1.1\r\n\r\n")
     assert read_responses(written)[0].headers["connection"] == "close"
+    assert connection.transport.closed
+
+
+@pytest.mark.parametrize(
+    "last", [b"GET /nope HTTP/1.1\r\n\r\n", PING.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")]
+)
+@pytest.mark.parametrize("rest", [GET, post(3) + b"abc", b"nonsense\r\n\r\n", b"\x01"])
+def test_what_follows_the_last_request_of_a_connection_is_not_served(last: bytes, rest: bytes) -> None:
+    """Though it has come in the same packet: its answer could not be sent."""
+    written, connection, here = converse(last + rest)
+    assert len(read_responses(written)) == len(here.telemetry.records) == 1
+    assert here.engine.jobs == []
     assert connection.transport.closed
 
 
@@ -254,7 +267,7 @@ def test_shutdown_waits_for_the_answer_and_closes_idle_connections() -> None:
 def test_an_answer_in_the_making_is_cut_when_the_server_waits_no_longer() -> None:
     here = predicting()
 
-    async def endless(names: object) -> bytes:
+    async def endless(names: Sequence[str], *, openmetrics: bool = False) -> bytes:
         await asyncio.Event().wait()
         return b""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelserver.errors import BadRequest
-from modelserver.rest.url import parse_query, split_path
+from modelserver.rest.url import parse_query, split_path, unescape
 
 
 @pytest.mark.parametrize(
@@ -45,13 +49,33 @@ def test_a_bad_escape_names_its_place(path: bytes, message: str) -> None:
     assert caught.value.message == message
 
 
+def test_of_a_long_text_with_a_bad_escape_the_beginning_is_shown() -> None:
+    with pytest.raises(BadRequest) as caught:
+        unescape(b"a" * 5000 + b"%zz")
+    assert caught.value.message == f"invalid hex byte 'zz' at index 5001 of '{'a' * 1000}'"
+
+
+@given(st.lists(st.sampled_from([b"%41", b"%0d", b"%0A", b"%3d", b"%25", b"%ff", b"_"]) | st.binary(max_size=3)))
+def test_whatever_is_escaped_comes_back(pieces: list[bytes]) -> None:
+    """Line ends and blanks at the ends of lines, too."""
+    text = b"".join(piece if len(piece) == 3 and piece[:1] == b"%" else piece.replace(b"%", b"") for piece in pieces)
+    assert unescape(text) == unquote_to_bytes(text)
+
+
+@pytest.mark.parametrize("separator", [b"&", b";"])
+def test_the_number_of_fields_is_bounded(separator: bytes) -> None:
+    assert len(parse_query(separator.join([b"a"] * 1000))) == 1000
+    with pytest.raises(BadRequest, match="more than 1000 fields"):
+        parse_query(separator.join([b"a"] * 1001))
+
+
 @pytest.mark.parametrize(
     ("query", "pairs"),
     [
         (b"", []),
         (b"a=1&b=2;c=3", [("a", "1"), ("b", "2"), ("c", "3")]),
         (b"a=1&a=2", [("a", "1"), ("a", "2")]),
-        (b"a&=b&&c=", [("a", ""), ("", "b"), ("c", "")]),
+        (b"a&=b&&c=&=&==d=e", [("a", ""), ("b", ""), ("c", ""), ("d", "e")]),
         (b"a=b=c", [("a", "b=c")]),
         (b"x=a+b%2Bc%26d", [("x", "a b+c&d")]),
         (b"name%5B%5D=%C3%A9", [("name[]", "\u00e9")]),

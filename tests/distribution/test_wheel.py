@@ -193,7 +193,7 @@ def test_the_check_knows_its_own_files(bin_directory: Path, tmp_path: Path) -> N
     """Those that TorchServe's packages have written over, or taken along when they went."""
 
     def about_installation() -> list[str]:
-        command = [bin_directory / "modelserver", "--check", "json", "--ncs"]
+        command = [str(bin_directory / "modelserver"), "--check", "json", "--ncs"]
         done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
         findings = json.loads(done.stdout)["findings"]
         return [one["what"] for one in findings if one["where"] == "installation"]

@@ -17,9 +17,12 @@ PROTOS = Path(__file__).parent
 FILES = (
     "inference.proto",
     "management.proto",
+    "grpc_predict_v2.proto",
+    "open_inference_grpc.proto",
     "health.proto",
     "google/rpc/error_details.proto",
     "modelserver/ordered.proto",
+    "modelserver/routed.proto",
 )
 TARGET = PROTOS.parent / "modelserver" / "rpc" / "messages.py"
 HEAD = '''"""Messages and services of gRPC. Written by `protos/generate.py` from `protos/`: do not edit.
@@ -44,10 +47,14 @@ def _message(name: str) -> Any:
 # fmt: off
 '''
 CONSTANTS = {
-    "InferenceAPIsService": "INFERENCE_SERVICE",
-    "ManagementAPIsService": "MANAGEMENT_SERVICE",
-    "Health": "HEALTH_SERVICE",
+    "org.pytorch.serve.grpc.inference.InferenceAPIsService": "INFERENCE_SERVICE",
+    "org.pytorch.serve.grpc.management.ManagementAPIsService": "MANAGEMENT_SERVICE",
+    "org.pytorch.serve.grpc.openinference.GRPCInferenceService": "TORCHSERVE_OPEN_INFERENCE_SERVICE",
+    "inference.GRPCInferenceService": "OPEN_INFERENCE_SERVICE",
+    "grpc.health.v1.Health": "HEALTH_SERVICE",
 }
+TWINS = "org.pytorch.serve.grpc.openinference"  # its messages have the bytes of those of `inference`, which are read
+OWN = "modelserver."  # packages of messages that the server reads in a way of its own
 BYTES_PER_LINE = 25
 
 
@@ -67,9 +74,14 @@ def python_module(files: list[FileDescriptorProto]) -> str:
     entries = "".join(
         f"# {file.name}\nPOOL.AddSerializedFile(\n{literal(file.SerializeToString())})\n" for file in files
     )
-    classes = [declaration(file, message) for file in files for message in file.message_type if message.name != "Any"]
+    classes = [
+        declaration(file, message)
+        for file in files
+        for message in file.message_type
+        if message.name != "Any" and file.package != TWINS
+    ]
     services = [
-        f'{CONSTANTS[service.name]}: Final = "{file.package}.{service.name}"\n'
+        f'{CONSTANTS[f"{file.package}.{service.name}"]}: Final = "{file.package}.{service.name}"\n'
         for file in files
         for service in file.service
     ]
@@ -83,10 +95,10 @@ def literal(data: bytes) -> str:
 
 
 def declaration(file: FileDescriptorProto, message: DescriptorProto) -> str:
-    """A message as a constant; the server's own reading of one is marked by the name of its package."""
+    """A message as a constant; the server's own reading of one is marked by its package."""
     name = message.name
-    if file.package == "modelserver.ordered":
-        name = f"Ordered{name}"
+    if file.package.startswith(OWN):
+        name = f"{file.package.removeprefix(OWN).capitalize()}{name}"
     return f'{name} = _message("{file.package}.{message.name}")\n'
 
 

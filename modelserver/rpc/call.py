@@ -11,14 +11,13 @@ from urllib.parse import unquote
 import grpc
 from grpc import aio
 
+from modelserver.dialect.ports import Telemetry
 from modelserver.engine.job import Job
-from modelserver.errors import MalformedMessage
-from modelserver.rpc.ports import Telemetry
+from modelserver.errors import MalformedMessage, MessageTooLarge
 from modelserver.wire.frames import DESCRIBE
 
 _SHORTEST: Final = 0.001  # seconds; a job without patience is one without deadline
-# Seconds in which we hear that there is no message because the client has left, or because it was too large and
-# grpcio has refused it: this task is cancelled then.
+# Seconds in which we hear that there is no message because the client has left: this task is cancelled then.
 _AFTERTHOUGHT: Final = 0.01
 _PEER = re.compile(r"ipv[46]:(.*)")
 
@@ -37,12 +36,17 @@ class Call:
         self._peer: str = context.peer()  # once the client has left, nobody knows it any more
 
     async def read(self) -> bytes | None:
-        """The next message; None when the client sends no more."""
-        message = await self.context.read()
-        return None if message is aio.EOF else message
+        """The next message; None when the client sends no more. Raises MessageTooLarge."""
+        message: bytes = await self.context.read()
+        if message is not aio.EOF:
+            return message
+        # A call that grpcio itself has ended has no peer any more; one whose client has left still has.
+        if not self.context.peer():
+            raise MessageTooLarge
+        return None
 
     async def read_one(self) -> bytes:
-        """The only message. Raises MalformedMessage if there is none."""
+        """The only message. Raises MessageTooLarge, and MalformedMessage if there is none."""
         message = await self.read()
         if message is None:
             await asyncio.sleep(_AFTERTHOUGHT)

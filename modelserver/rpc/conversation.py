@@ -1,66 +1,72 @@
-"""`StreamPredictions2`: any number of requests on one call, each a job of its own; errors are part of the answers."""
+"""Calls with any number of requests, each a job of its own; errors are part of the answers.
+
+`StreamPredictions2` speaks so, and `ModelStreamInfer`; what they say is up to a *tongue*.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Protocol
 
 from grpc import aio
 
 from modelserver.engine.job import Job
-from modelserver.errors import BadRequest, ServerError, ServiceUnavailable
+from modelserver.errors import ServerError, ServiceUnavailable
 from modelserver.rpc.call import Call
-from modelserver.rpc.encoding import prediction_request, prediction_response
-from modelserver.rpc.inference import Answered, Inference
-from modelserver.rpc.messages import ErrorInfo, PredictionResponse
-from modelserver.rpc.render import Refusal, refusal_of_prediction
-from modelserver.settings.table import Settings
+from modelserver.rpc.jobs import Answered, Jobs
+from modelserver.rpc.render import Refusal
 
 _AHEAD: Final = 1024  # requests of one call that are read before the first of them is answered
-_ERROR_TYPE: Final = "type.googleapis.com/google.rpc.ErrorInfo"
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceKeys:
-    """The names of headers, and of inputs, that say to which sequence a request belongs."""
+class Question:
+    """A request as it was understood: a job for a version ("": the default one), or why there is none."""
 
-    id: str
-    start: str
-    end: str
+    job: Job | Refusal
+    version: str
+    order: str  # answers with the same order come in that of their questions, others in any
+    id: str  # as the answers repeat it
 
-    @classmethod
-    def of(cls, settings: Settings) -> SequenceKeys:
-        """As configured."""
-        return cls(
-            settings.ts_header_key_sequence_id,
-            settings.ts_header_key_sequence_start,
-            settings.ts_header_key_sequence_end,
-        )
+
+class Tongue(Protocol):
+    """How the requests of a method are read and their answers written."""
+
+    def question(self, message: bytes, patience: float) -> Question:
+        """Understand a request. Raises MalformedMessage for one that ends the call."""
+
+    def answer(self, body: bytes, question: Question) -> bytes:
+        """A reply of a worker, or a piece of one, as a message."""
+
+    def refuse(self, error: ServerError) -> Refusal:
+        """An error in the words of the method."""
+
+    def refusal(self, refusal: Refusal, question: Question) -> bytes:
+        """An error as a message."""
 
 
 class Conversations:
     """The method."""
 
-    def __init__(self, inference: Inference, keys: SequenceKeys) -> None:
-        self._inference = inference
-        self._keys = keys
+    def __init__(self, jobs: Jobs, tongue: Tongue) -> None:
+        self._jobs = jobs
+        self._tongue = tongue
 
     async def converse(self, call: Call) -> None:
         """Read until the client sends no more, then answer what is still owed. Raises BadRequest for garbage."""
-        await _Conversation(call, self._inference, self._keys).run()
+        await _Conversation(call, self._jobs, self._tongue).run()
 
 
 class _Conversation:
-    """One call. The answers of a sequence come in the order of its requests, those of others in any."""
+    """One call."""
 
-    def __init__(self, call: Call, inference: Inference, keys: SequenceKeys) -> None:
+    def __init__(self, call: Call, jobs: Jobs, tongue: Tongue) -> None:
         self._call = call
-        self._inference = inference
-        self._keys = keys
+        self._jobs = jobs
+        self._tongue = tongue
         self._answers: set[asyncio.Task[None]] = set()
-        self._last: dict[str, asyncio.Task[None]] = {}  # of each sequence that is owed an answer
+        self._last: dict[str, asyncio.Task[None]] = {}  # of each order that is owed an answer
         self._room = asyncio.Semaphore(_AHEAD)
         self._pen = asyncio.Lock()  # one message is written at a time
 
@@ -77,92 +83,64 @@ class _Conversation:
                 answer.cancel()
 
     def _take(self, message: bytes) -> None:
-        request = prediction_request(message)
-        sequence_id, extra = self._sequence_of(request)
-        work = self._begin(request, sequence_id, extra)
-        answer = asyncio.create_task(self._answer(work, sequence_id, self._last.get(sequence_id)))
+        question = self._tongue.question(message, self._call.patience)
+        work = self._begin(question)
+        answer = asyncio.create_task(self._answer(work, question, self._last.get(question.order)))
         self._answers.add(answer)
-        self._last[sequence_id] = answer
-        answer.add_done_callback(lambda answer: self._forget(answer, sequence_id, work))
+        self._last[question.order] = answer
+        answer.add_done_callback(lambda answer: self._forget(answer, question.order, work))
 
-    def _sequence_of(self, request: Any) -> tuple[str, dict[str, str]]:
-        """The id ("" if there is none and none is to be made), and the headers that the handler gets."""
-        said = {entry.key for entry in request.input if len(entry.value) == 4 and entry.value.lower() == b"true"}
-        sequence_id: str = request.sequence_id
-        extra = {}
-        if not sequence_id and self._keys.start in said:
-            sequence_id = f"ts-seq-{uuid.uuid4()}"
-            extra[self._keys.start] = "true"
-        if self._keys.end in said:
-            extra[self._keys.end] = "true"
-        return sequence_id, {self._keys.id: sequence_id, **extra}
-
-    def _begin(self, request: Any, sequence_id: str, extra: dict[str, str]) -> tuple[Job, Answered] | Refusal:
+    def _begin(self, question: Question) -> tuple[Job, Answered] | Refusal:
         """Submit at once, so that jobs wait in the order of their requests."""
+        job = question.job
+        if isinstance(job, Refusal):
+            return job
         try:
-            if not sequence_id:
-                raise BadRequest("Parameter sequenceId is required.")
-            job = self._inference.new_job(request, self._call.patience, extra)
-            try:
-                return job, self._inference.submit(job, request)
-            except ServiceUnavailable:
-                self._call.record_job(job, ok=False)
-                raise
+            return job, self._jobs.submit(job, question.version)
         except ServerError as error:
-            return refusal_of_prediction(error)  # not the error, which refers to whoever called this
+            if isinstance(error, ServiceUnavailable):  # the model exists, so the request counts
+                self._call.record_job(job, ok=False)
+            return self._tongue.refuse(error)  # not the error, which refers to whoever called this
 
-    def _forget(self, answer: asyncio.Task[None], sequence_id: str, work: tuple[Job, Answered] | Refusal) -> None:
+    def _forget(self, answer: asyncio.Task[None], order: str, work: tuple[Job, Answered] | Refusal) -> None:
         if answer.cancelled() and not isinstance(work, Refusal):
-            self._inference.withdraw(work[0])  # as it does itself, if it had begun
+            self._jobs.withdraw(work[0])  # as it does itself, if it had begun
         self._answers.discard(answer)
-        if self._last.get(sequence_id) is answer:
-            del self._last[sequence_id]
+        if self._last.get(order) is answer:
+            del self._last[order]
         self._room.release()
 
     async def _answer(
-        self, work: tuple[Job, Answered] | Refusal, sequence_id: str, earlier: asyncio.Task[None] | None
+        self, work: tuple[Job, Answered] | Refusal, question: Question, earlier: asyncio.Task[None] | None
     ) -> None:
         try:
             if isinstance(work, Refusal):
                 await _after(earlier)
-                await self._refuse(work, sequence_id)
+                await self._refuse(work, question)
             else:
-                await self._send(*work, sequence_id, earlier)
+                await self._send(*work, question, earlier)
         except aio.BaseError:
             pass  # the client has left, as the call's own task is told
 
-    async def _send(self, job: Job, answered: Answered, sequence_id: str, earlier: asyncio.Task[None] | None) -> None:
+    async def _send(self, job: Job, answered: Answered, question: Question, earlier: asyncio.Task[None] | None) -> None:
         ok = False
         try:
-            with self._inference.withdrawing(job):
-                reply = await self._inference.first_reply(job, answered)
+            with self._jobs.withdrawing(job):
+                reply = await self._jobs.first_reply(job, answered)
                 await _after(earlier)
-                async for piece in self._inference.pieces(job, reply):
+                async for piece in self._jobs.pieces(job, reply):
                     async with self._pen:
-                        await self._call.write(prediction_response(piece, sequence_id))
+                        await self._call.write(self._tongue.answer(piece, question))
             ok = True
         except ServerError as error:
             await _after(earlier)
-            await self._refuse(refusal_of_prediction(error), sequence_id)
+            await self._refuse(self._tongue.refuse(error), question)
         finally:
             self._call.record_job(job, ok=ok)
 
-    async def _refuse(self, refusal: Refusal, sequence_id: str) -> None:
+    async def _refuse(self, refusal: Refusal, question: Question) -> None:
         async with self._pen:
-            await self._call.write(refusal_message(refusal, sequence_id))
-
-
-def refusal_message(refusal: Refusal, sequence_id: str) -> bytes:
-    """An error as a response."""
-    response = PredictionResponse()
-    if sequence_id:
-        response.sequence_id = sequence_id
-    response.status.code = refusal.code.value[0]
-    response.status.message = refusal.message.encode("utf-8", "replace").decode()
-    reason = ErrorInfo(reason=refusal.tag).SerializeToString()
-    response.status.details.add(type_url=_ERROR_TYPE, value=reason)
-    data: bytes = response.SerializeToString()
-    return data
+            await self._call.write(self._tongue.refusal(refusal, question))
 
 
 async def _after(earlier: asyncio.Task[None] | None) -> None:

@@ -1,4 +1,4 @@
-"""Predictions on the wire.
+"""Predictions and inferences on the wire.
 
 Responses are written here and not by protobuf, which would copy large ones twice more; a test compares both.
 """
@@ -14,6 +14,7 @@ from modelserver.rpc.messages import OrderedPredictionsRequest
 
 _PREDICTION: Final = b"\x0a"  # field 1, bytes
 _SEQUENCE_ID: Final = b"\x12"  # field 2, string
+_INFER_RESPONSE: Final = b"\x12"  # field 2, message
 
 
 def parse(message_class: Any, data: bytes) -> Any:
@@ -36,6 +37,11 @@ def prediction_response(body: bytes, sequence_id: str = "") -> bytes:
         encoded = sequence_id.encode()
         pieces += [_SEQUENCE_ID, _varint(len(encoded)), encoded]
     return b"".join(pieces)
+
+
+def stream_infer_response(response: bytes) -> bytes:
+    """A `ModelStreamInferResponse` with a serialized `ModelInferResponse`."""
+    return b"".join((_INFER_RESPONSE, _varint(len(response)), response))
 
 
 def _varint(number: int) -> bytes:

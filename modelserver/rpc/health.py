@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Collection
 from typing import Final
 
+from modelserver.dialect.ports import Engine
 from modelserver.errors import ResourceNotFound
 from modelserver.rpc.call import Call
 from modelserver.rpc.encoding import parse
 from modelserver.rpc.messages import HealthCheckRequest, HealthCheckResponse
-from modelserver.rpc.ports import Engine
 
 _PERIOD: Final = 1.0  # seconds; health changes with the passing of time, so nothing could tell of it
 SERVING, NOT_SERVING, UNKNOWN = 1, 2, 3

@@ -41,11 +41,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a port allows; ages in milliseconds, None for unlimited."""
+    """What a port allows; ages in milliseconds; None for unlimited."""
 
     max_request_size: int  # bytes of a message
     max_age: int | None = None
     max_age_grace: int | None = None
+    max_connections: int | None = None  # more are closed at once
 
     def options(self) -> list[tuple[str, int]]:
         """For grpcio."""
@@ -63,6 +64,8 @@ class Limits:
             options.append(("grpc.max_connection_age_ms", min(self.max_age, _INT_MAX)))
         if self.max_age_grace is not None:
             options.append(("grpc.max_connection_age_grace_ms", min(self.max_age_grace, _INT_MAX)))
+        if self.max_connections is not None:
+            options.append(("grpc.max_allowed_incoming_connections", min(self.max_connections, _INT_MAX)))
         return options
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from modelserver.dialect.description import customized_metadata, describe_version
 from modelserver.dialect.json_text import json_text
@@ -17,6 +16,7 @@ from modelserver.dialect.outcomes import (
     scaled_text,
     unregistered_text,
 )
+from modelserver.dialect.ports import Engine
 from modelserver.dialect.registration import parse_registration
 from modelserver.dialect.request_ids import RequestIds
 from modelserver.engine.job import Job, tell
@@ -32,20 +32,18 @@ from modelserver.rpc.messages import (
     SetDefaultRequest,
     UnregisterModelRequest,
 )
-from modelserver.rpc.ports import Engine
+from modelserver.rpc.undertakings import Undertakings
 from modelserver.wire.frames import DESCRIBE, Request
-
-T = TypeVar("T")
 
 
 class Management:
-    """The methods; what one has begun to change it brings to its end, even if the client leaves."""
+    """The methods."""
 
     def __init__(self, engine: Engine, *, model_api: bool) -> None:
         self._engine = engine
         self._model_api = model_api  # off: models can neither be registered nor unregistered
         self._ids = RequestIds()
-        self._changes: set[asyncio.Task[Any]] = set()
+        self._undertakings = Undertakings()
 
     async def describe(self, call: Call) -> bytes:
         """One version or all; `customized`: the handler is asked too."""
@@ -67,7 +65,7 @@ class Management:
         request = parse(RegisterModelRequest, await call.read_one())
         self._require_model_api()
         registration = parse_registration(Fields(request))
-        return _response(registered_text(await self._change(self._engine.register(registration))))
+        return _response(registered_text(await self._undertakings.finish(self._engine.register(registration))))
 
     async def scale(self, call: Call) -> bytes:
         """Change the number of workers; 0 is the same as absent, so there is always one."""
@@ -78,12 +76,12 @@ class Management:
         minimum = request.min_worker if request.min_worker > 0 else 1
         maximum = request.max_worker if request.max_worker > 0 else minimum
         scaling = self._engine.scale(model, version, minimum, maximum, synchronous=request.synchronous)
-        return _response(scaled_text(await self._change(scaling), model, version, minimum))
+        return _response(scaled_text(await self._undertakings.finish(scaling), model, version, minimum))
 
     async def set_default(self, call: Call) -> bytes:
         """Make a version the default one."""
         request = parse(SetDefaultRequest, await call.read_one())
-        await self._change(self._engine.set_default(request.model_name, request.model_version))
+        await self._undertakings.finish(self._engine.set_default(request.model_name, request.model_version))
         return _response(default_text(request.model_name, request.model_version))
 
     async def unregister(self, call: Call) -> bytes:
@@ -92,23 +90,12 @@ class Management:
         self._require_model_api()
         if not request.model_name:
             raise BadRequest("Parameter url is required.")  # the wrong word, but the one that clients know
-        await self._change(self._engine.unregister(request.model_name, request.model_version or None))
+        await self._undertakings.finish(self._engine.unregister(request.model_name, request.model_version or None))
         return _response(unregistered_text(request.model_name))
 
     def _require_model_api(self) -> None:
         if not self._model_api:
             raise ModelApiDisabled
-
-    async def _change(self, change: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.ensure_future(change)
-        self._changes.add(task)
-        task.add_done_callback(self._over)
-        return await asyncio.shield(task)
-
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._changes.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may be left to whom to tell it
 
     async def _ask_handler(self, call: Call, model: str, version: str | None) -> dict[str, Any] | None:
         """The handler's part of the description. Raises the job's ServerError."""

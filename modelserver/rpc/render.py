@@ -15,6 +15,7 @@ from modelserver.errors import (
     ServerError,
     ServiceUnavailable,
     VersionNotFound,
+    WorkerError,
 )
 
 _LONGEST: Final = 4096  # bytes of a text, as the wire has it; clients refuse more than twice as much of all metadata
@@ -25,6 +26,14 @@ _PACKAGES: Final = {
     "ModelNotFoundException": "archive.model.",
     "ModelVersionNotFoundException": "archive.model.",
     "WorkerInitializationException": "wlm.",
+}
+# How the standard service of Open Inference says what a worker reports; for the other one they are what HTTP has.
+_CODES_OF_WORKERS: Final = {
+    "Prediction failed": grpc.StatusCode.INTERNAL,
+    "Invalid model predict output": grpc.StatusCode.INTERNAL,
+    "number of batch response mismatched": grpc.StatusCode.INTERNAL,
+    "Unsupported model output data type.": grpc.StatusCode.INTERNAL,
+    "Out of resources": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 _INTERNAL_TAG: Final = "org.pytorch.serve.http.InternalServerException"
 
@@ -59,6 +68,17 @@ def refusal_of_prediction(error: ServerError) -> Refusal:
     if isinstance(error, ModelNotFound | VersionNotFound):
         return Refusal(grpc.StatusCode.INTERNAL, error.message, _tag(error))
     return refusal_of_model_call(error)
+
+
+def refusal_of_readiness(error: ServerError) -> Refusal:
+    """How TorchServe's service of Open Inference refuses to tell about models."""
+    return refusal_of_prediction(error) if isinstance(error, BadRequest) else refusal_of_model_call(error)
+
+
+def plain_refusal(error: ServerError) -> Refusal:
+    """How the standard service of Open Inference refuses: the code that fits, and no second line."""
+    code = _CODES_OF_WORKERS.get(error.message) if isinstance(error, WorkerError) else None
+    return Refusal(code or _code(error), error.message, "")
 
 
 def shortened(text: str) -> str:

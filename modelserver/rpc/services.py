@@ -8,16 +8,29 @@ from typing import Any
 
 import grpc
 
-from modelserver.rpc.conversation import Conversations, SequenceKeys
+from modelserver.dialect.ports import Engine, Telemetry
+from modelserver.rpc.call import Call
+from modelserver.rpc.conversation import Conversations
 from modelserver.rpc.health import Health
 from modelserver.rpc.inference import Inference
+from modelserver.rpc.jobs import Jobs
 from modelserver.rpc.listener import Endpoint, Limits, Listener
 from modelserver.rpc.management import Management
-from modelserver.rpc.messages import HEALTH_SERVICE, INFERENCE_SERVICE, MANAGEMENT_SERVICE
-from modelserver.rpc.ports import Authorization, Engine, Kind, Telemetry
-from modelserver.rpc.render import refusal_of_prediction
+from modelserver.rpc.messages import (
+    HEALTH_SERVICE,
+    INFERENCE_SERVICE,
+    MANAGEMENT_SERVICE,
+    OPEN_INFERENCE_SERVICE,
+    TORCHSERVE_OPEN_INFERENCE_SERVICE,
+)
+from modelserver.rpc.open_inference import Inferences, OpenInference, Repository
+from modelserver.rpc.ports import Authorization, Kind
+from modelserver.rpc.render import plain_refusal, refusal_of_prediction, refusal_of_readiness
+from modelserver.rpc.sequences import SequenceKeys, Sequences
 from modelserver.rpc.switchboard import Method, Switchboard
+from modelserver.rpc.traced_call import TracedCall
 from modelserver.settings.table import Settings
+from modelserver.wire.frames import PROTOBUF, TORCHSERVE_PROTOBUF
 
 
 def listeners(
@@ -26,8 +39,9 @@ def listeners(
     settings: Settings,
     authorization: Authorization | None = None,
     credentials: Any = None,
+    max_connections: int | None = None,
 ) -> list[Listener]:
-    """Both, bound; with `credentials` they speak TLS. Raises OSError."""
+    """Both, bound; with `credentials` they speak TLS; `max_connections` is for each. Raises OSError."""
     inference = Listener(
         "gRPC inference",
         Endpoint.parse(settings.grpc_inference_address, settings.grpc_inference_port),
@@ -36,6 +50,7 @@ def listeners(
             settings.max_request_size,
             settings.grpc_inference_max_connection_age_ms,
             settings.grpc_inference_max_connection_age_grace_ms,
+            max_connections,
         ),
         credentials,
     )
@@ -47,6 +62,7 @@ def listeners(
             settings.max_request_size,
             settings.grpc_management_max_connection_age_ms,
             settings.grpc_management_max_connection_age_grace_ms,
+            max_connections,
         ),
         credentials,
     )
@@ -81,21 +97,57 @@ def switchboard(
 
         reflection = Reflection({*services, REFLECTION_SERVICE})
         methods[f"{REFLECTION_SERVICE}/ServerReflectionInfo"] = Method(reflection.inform, streams=True)
-    return Switchboard(methods, telemetry, authorization, kind)
+    return Switchboard(methods, telemetry, authorization, kind, TracedCall if settings.opentelemetry_traces else Call)
 
 
 def inference_methods(engine: Engine, settings: Settings) -> dict[str, Method]:
     """By `package.Service/Method`."""
-    inference = Inference(engine, settings.max_response_size)
-    conversations = Conversations(inference, SequenceKeys.of(settings))
+    jobs = Jobs(engine, settings.max_response_size)
+    inference = Inference(engine, jobs)
+    conversations = Conversations(jobs, Sequences(jobs, SequenceKeys.of(settings)))
     methods = {
         "Ping": Method(inference.ping, open=settings.ping_without_token),
         "Predictions": Method(inference.predict),
         "StreamPredictions": Method(inference.stream, streams=True),
         "StreamPredictions2": Method(conversations.converse, streams=True),
     }
-    return {
+    served = {
         f"{INFERENCE_SERVICE}/{name}": replace(method, refuse=refusal_of_prediction) for name, method in methods.items()
+    }
+    return served | _open_inference_methods(engine, jobs, settings) if settings.ts_open_inference_protocol else served
+
+
+def _open_inference_methods(engine: Engine, jobs: Jobs, settings: Settings) -> dict[str, Method]:
+    """Open Inference under both names; the standard one has extensions, and errors of its own."""
+    ours = _core_methods(OpenInference(engine, jobs, TORCHSERVE_PROTOBUF))
+    methods = {
+        f"{TORCHSERVE_OPEN_INFERENCE_SERVICE}/{name}": replace(
+            method, refuse=refusal_of_prediction if name == "ModelInfer" else refusal_of_readiness
+        )
+        for name, method in ours.items()
+    }
+    standard = OpenInference(engine, jobs, PROTOBUF)
+    workers = max(1, settings.default_workers_per_model)
+    repository = Repository(engine, model_api=settings.enable_model_api, workers=workers)
+    theirs = _core_methods(standard) | {
+        "ModelStreamInfer": Method(Conversations(jobs, Inferences(standard)).converse, streams=True),
+        "RepositoryIndex": Method(repository.index),
+        "RepositoryModelLoad": Method(repository.load),
+        "RepositoryModelUnload": Method(repository.unload),
+    }
+    for name, method in theirs.items():
+        methods[f"{OPEN_INFERENCE_SERVICE}/{name}"] = replace(method, refuse=plain_refusal)
+    return {target: replace(method, owner="OpenInferenceProtocolImpl") for target, method in methods.items()}
+
+
+def _core_methods(service: OpenInference) -> dict[str, Method]:
+    return {
+        "ServerLive": Method(service.server_live),
+        "ServerReady": Method(service.server_ready),
+        "ServerMetadata": Method(service.server_metadata),
+        "ModelReady": Method(service.model_ready),
+        "ModelMetadata": Method(service.model_metadata),
+        "ModelInfer": Method(service.infer),
     }
 
 

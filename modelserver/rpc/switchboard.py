@@ -11,9 +11,10 @@ from typing import Any, Final
 import grpc
 from grpc import aio
 
+from modelserver.dialect.ports import Telemetry
 from modelserver.errors import InternalError, ServerError
 from modelserver.rpc.call import Call
-from modelserver.rpc.ports import Authorization, Kind, Telemetry
+from modelserver.rpc.ports import Authorization, Kind
 from modelserver.rpc.render import Refusal, refusal_of_model_call
 
 _STOPPING: Final = Refusal(grpc.StatusCode.UNAVAILABLE, "The server is stopping.", "")
@@ -45,13 +46,15 @@ class Switchboard:
         telemetry: Telemetry,
         authorization: Authorization | None,
         kind: Kind,
+        calls: type[Call] = Call,
     ) -> None:
         """Methods by `package.Service/Method`; without authorization no key is asked for."""
+        self._calls = calls
         self._telemetry = telemetry
         self._authorization = authorization
         self._kind = kind
         self._handlers = {f"/{target}": self._handler(target, method) for target, method in methods.items()}
-        self._running: set[asyncio.Task[Any] | None] = set()
+        self._running: dict[Call, asyncio.Task[Any] | None] = {}
         self._cut = False
 
     @property
@@ -66,24 +69,24 @@ class Switchboard:
     def cut(self) -> None:
         """End all calls."""
         self._cut = True
-        for task in list(self._running):
+        for task in list(self._running.values()):
             assert task is not None
             task.cancel()
 
     def _handler(self, target: str, method: Method) -> Any:
         async def handle(_: object, context: Any) -> bytes | None:
-            return await self._serve(Call(target, context, self._telemetry), method)
+            return await self._serve(self._calls(target, context, self._telemetry), method)
 
         make = grpc.stream_stream_rpc_method_handler if method.streams else grpc.stream_unary_rpc_method_handler
         return make(handle)
 
     async def _serve(self, call: Call, method: Method) -> bytes | None:
         # No name holds the task: an exception that ends it would refer to this frame, which would refer to the task.
-        self._running.add(asyncio.current_task())
+        self._running[call] = asyncio.current_task()
         try:
             outcome = await self._answer(call, method)
         finally:
-            self._running.discard(asyncio.current_task())
+            del self._running[call]
         if isinstance(outcome, Refusal):
             call.record(outcome.code)
             return refuse(call.context, outcome, streams=method.streams)

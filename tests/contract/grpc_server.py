@@ -68,6 +68,10 @@ def obey(index, row, context):
         while not (Path(os.environ["CONTRACT_RECORD"]) / f"{rest}.gate").exists():
             time.sleep(0.01)
     if word == "result":
+        if rest == "tensor":
+            import torch
+
+            return torch.ones(2)
         return {
             "dict": {"a": [1, "\\u00e9"]}, "str": "\\u00e9", "bytes": b"\\x00\\xff", "none": None, "object": object(),
         }[rest]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contract.test_contract_table import numbered
 
-OPEN_INFERENCE = set(range(28, 36))  # not served yet
-CONTINUOUS_BATCHING = {11}  # neither
+CONTINUOUS_BATCHING = {11}  # not served yet
 
 
 def test_every_number_of_grpc_has_a_test() -> None:
     found = {number for listed, number in numbered() if listed == "grpc"}
-    assert found == set(range(1, 40)) - OPEN_INFERENCE - CONTINUOUS_BATCHING
+    assert found == set(range(1, 40)) - CONTINUOUS_BATCHING

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,6 +77,13 @@ def test_entries_keep_the_order_of_the_wire(oracle: GrpcServer) -> None:
 )
 def test_results(oracle: GrpcServer, kind: str, wanted: bytes) -> None:
     assert oracle.predict(do=f"result {kind}".encode()) == wanted
+
+
+@check("grpc", 6)
+def test_tensors_are_saved(oracle: GrpcServer) -> None:
+    """As an archive that `torch.load` reads."""
+    with zipfile.ZipFile(io.BytesIO(oracle.predict(do=b"result tensor"))) as archive:
+        assert any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 @check("grpc", 6)
@@ -293,19 +302,22 @@ def test_access_lines(oracle: GrpcServer) -> None:
 @check("grpc", 37)
 @fixed("grpc without sequences")
 def test_requests_are_counted(oracle: GrpcServer) -> None:
-    def count() -> int:
+    def counts() -> list[int]:
         log = (oracle.server.directory / "logs" / "ts_metrics.log").read_text()
-        return log.count("ts_inference_requests_total.Count:1.0|#model_name:oracle,model_version:default")
+        requests = "ts_inference_requests_total.Count:1.0|#model_name:oracle,model_version:default"
+        return [log.count(requests), log.count("QueueTime.Milliseconds:")]
 
-    before = count()
+    requests, times = counts()
     oracle.predict()
     list(oracle.inference().StreamPredictions(request(do=b"pieces 2"), timeout=PATIENCE))
     converse(oracle, request(sequence="s"), request(sequence="s"))
     with refused(Code.INTERNAL):
         oracle.predict("nope")
+    with refused(Code.UNAVAILABLE):
+        oracle.predict(do=b"raise")
     oracle.predict()
-    eventually(lambda: count() >= before + 5)
-    assert count() == before + 5
+    eventually(lambda: counts()[0] >= requests + 6)
+    assert counts() == [requests + 6, times + 5]  # failures have no time in the queue
 
 
 Cancel = Callable[[GrpcServer, str], None]
@@ -375,6 +387,15 @@ def test_no_client_hurts_a_worker(oracle: GrpcServer, deed: Cancel) -> None:
     oracle.open(deed.__name__)
     assert oracle.pid() == pid
     assert oracle.server.waiting("oracle") == 0
+
+
+@fixed("grpc stream of one")
+def test_responses_that_are_too_large(oracle: GrpcServer) -> None:
+    """The limit is that of REST; the worker goes on."""
+    pid = oracle.pid()
+    with refused(Code.INTERNAL, f"Worker died.\n{CLASS}http.InternalServerException"):
+        oracle.predict(do=b"size 7000000")
+    assert oracle.pid() == pid
 
 
 @fixed("grpc cancellation")

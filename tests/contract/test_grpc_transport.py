@@ -96,6 +96,7 @@ def test_a_port_in_use(start: Start, tmp_path: Path, api: str) -> None:
 
 
 @check("grpc", 4)
+@check("grpc", 36)
 @fixed("grpc refused keys")
 def test_keys(start: Start, tmp_path: Path) -> None:
     served = start(without=("--disable-token-auth",), oracle=False)
@@ -150,6 +151,13 @@ def test_the_limit_of_messages(start: Start, api: str) -> None:
     with refused(Code.RESOURCE_EXHAUSTED):  # what is packed small is as large as it is
         call(b"\x0a\xe6\x07" + b"m" * 998, timeout=PATIENCE, compression=grpc.Compression.Gzip)
 
+    def codes() -> list[str]:
+        return [line.split('" ')[1].split()[0] for line in served.access_lines(method)]
+
+    eventually(lambda: len(codes()) == 3)
+    assert codes()[1:] == ["8", "8"]
+    assert "Traceback" not in served.server.output and "library.grpc" not in served.server.output
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -171,6 +179,7 @@ def tls(certificate: Path, **more: Any) -> dict[str, Any]:
 
 
 @check("grpc", 19)
+@check("config", 17)
 def test_tls(start: Start, certificate: Path) -> None:
     served = start(tls(certificate), oracle=False)
     trusted = grpc.ssl_channel_credentials((certificate / "cert.pem").read_bytes())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from harness.archives import NOOP, pack
 from harness.server import DEADLINE, ServerProcess, eventually
 from harness.stubs import message, module
+
+ROOT = Path(__file__).parents[2]
 
 HELPFUL = """
 import os
@@ -48,7 +54,8 @@ def obey(do, context):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One worker of `helpful`."""
-    config = {"enable_grpc_health": "true", "enable_grpc_reflection": "true"}
+    switches = ("enable_grpc_health", "enable_grpc_reflection", "ts_open_inference_protocol")
+    config = dict.fromkeys(switches, "true")
     server = ServerProcess(tmp_path_factory.mktemp("server"), config=config)
     pack(server.store, "helpful", HELPFUL)
     pack(server.store, "noop", NOOP)
@@ -181,14 +188,34 @@ def test_large_requests_do_not_stay(server: ServerProcess, channel: grpc.Channel
     frontend = psutil.Process(server.process.pid)
     pid, body = pid_of(channel), b"x" * 5_000_000
     large = {model: message("PredictionsRequest", model_name=model, input={"x": body}) for model in ("nope", "helpful")}
+    tensor = message("ModelInferRequest", model_name="helpful", raw_input_contents=[body])  # for no input
+    tensors = module("grpc_predict_v2_pb2_grpc").GRPCInferenceServiceStub(channel)
     before = frontend.memory_info().rss
     for _ in range(30):
+        tensors.ModelInfer.future(tensor).cancel()
+        with pytest.raises(grpc.RpcError):
+            tensors.ModelInfer(tensor, timeout=DEADLINE)
         with pytest.raises(grpc.RpcError):
             stub(channel).Predictions(large["nope"], timeout=DEADLINE)
         stub(channel).Predictions.future(large["helpful"]).cancel()
         assert stub(channel).Predictions(large["helpful"], timeout=DEADLINE).prediction == pid
         list(stub(channel).StreamPredictions2(iter([large["helpful"]]), timeout=DEADLINE))
     assert frontend.memory_info().rss < before + (150 << 20)
+
+
+def test_the_page_for_clients(server: ServerProcess, tmp_path: Path) -> None:
+    """Its command makes the stubs, and its program gets an answer."""
+    page = (ROOT / "docs" / "grpc.md").read_text()
+    command, program = re.findall(r"^```(?:python)?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for name in ("protos", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    making = [sys.executable, *shlex.split(command)[1:]]
+    subprocess.run(making, cwd=tmp_path, check=True, capture_output=True)
+    assert server.register("helpful.mar", model_name="digits").status_code == 200
+    (tmp_path / "client.py").write_text(program.replace("127.0.0.1:7070", server.grpc_target()))
+    answer = subprocess.check_output([sys.executable, "client.py"], cwd=tmp_path, text=True)
+    (worker,) = server.ready_workers("digits")
+    assert answer == f"{str(worker['pid']).encode()!r}\n"
 
 
 def test_health(channel: grpc.Channel) -> None:
@@ -202,10 +229,19 @@ def test_health(channel: grpc.Channel) -> None:
 
 def test_reflection(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
-    services = "org.pytorch.serve.grpc.inference.InferenceAPIsService grpc.health.v1.Health"
-    assert {*services.split(), "grpc.reflection.v1alpha.ServerReflection"} == set(database.get_services())
-    found = database.FindFileContainingSymbol("org.pytorch.serve.grpc.inference.PredictionsRequest")
-    assert found.name == "inference.proto"
+    assert set(database.get_services()) == {
+        "org.pytorch.serve.grpc.inference.InferenceAPIsService",
+        "org.pytorch.serve.grpc.openinference.GRPCInferenceService",
+        "inference.GRPCInferenceService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    for symbol, file in (
+        ("org.pytorch.serve.grpc.inference.PredictionsRequest", "inference.proto"),
+        ("org.pytorch.serve.grpc.openinference.GRPCInferenceService", "open_inference_grpc.proto"),
+        ("inference.ModelInferRequest", "grpc_predict_v2.proto"),
+    ):
+        assert database.FindFileContainingSymbol(symbol).name == file
 
 
 def test_a_lame_server_is_not_healthy(tmp_path: Path) -> None:

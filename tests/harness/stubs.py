@@ -16,7 +16,14 @@ import grpc_tools
 from grpc_tools import protoc
 
 PROTOS = Path(__file__).parents[2] / "protos"
-_FILES = ("inference.proto", "management.proto", "google/rpc/status.proto", "google/rpc/error_details.proto")
+_FILES = (
+    "inference.proto",
+    "management.proto",
+    "grpc_predict_v2.proto",
+    "open_inference_grpc.proto",
+    "google/rpc/status.proto",
+    "google/rpc/error_details.proto",
+)
 
 
 @cache
@@ -37,9 +44,9 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def message(name: str, **fields: Any) -> Any:
-    """A message of one of the two services."""
-    for source in (module("inference_pb2"), module("management_pb2")):
+def message(name: str, /, **fields: Any) -> Any:
+    """A message of one of the services; those of Open Inference are the standard ones."""
+    for source in map(module, ("inference_pb2", "management_pb2", "grpc_predict_v2_pb2")):
         if hasattr(source, name):
             return getattr(source, name)(**fields)
     raise AssertionError(name)

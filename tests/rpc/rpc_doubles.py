@@ -10,8 +10,8 @@ import grpc
 from grpc import aio
 
 from modelserver.engine.job import Job
-from modelserver.engine.requests import Registered, Registration, Scaled, VersionStatus
-from modelserver.errors import InvalidKey, ModelNotFound, ServerError
+from modelserver.engine.requests import Ailment, Registered, Registration, Scaled, VersionStatus
+from modelserver.errors import InvalidKey, ModelNotFound, ServerError, VersionNotFound
 from modelserver.rpc.ports import Kind
 from modelserver.rpc.services import inference_methods, management_methods, switchboard
 from modelserver.rpc.switchboard import Switchboard
@@ -28,8 +28,11 @@ class MemoryEngine:
         self.cancelled: list[Job] = []
         self.calls: list[Any] = []
         self.is_healthy = True
+        self.not_ready: list[str] = []  # models of the start
         self.answer: Callable[[Job], Reply | ServerError | None] = lambda job: Reply(0, b"ok")
         self.refusal: ServerError | None = None
+        self.models: dict[str, list[VersionStatus]] = {}  # as described; the first version is the default one
+        self.outcomes: list[ServerError | None] = []  # of the next registrations
         self.gate: asyncio.Event | None = None  # at which changes wait
 
     def submit(self, job: Job, version: str | None) -> None:
@@ -56,6 +59,26 @@ class MemoryEngine:
     def healthy(self) -> bool:
         return self.is_healthy
 
+    def awaited(self) -> list[str]:
+        return self.not_ready
+
+    def ailments(self) -> list[Ailment]:
+        return []
+
+    def require(self, model: str, version: str | None) -> None:
+        self.describe(model, version)
+
+    def startup_models(self) -> list[str]:
+        return []
+
+    def describe(self, model: str, version: str | None) -> list[VersionStatus]:
+        if model not in self.models:
+            raise ModelNotFound(f"Model not found: {model}")
+        found = [status for status in self.models[model] if version in (None, "all", status.model_version)]
+        if not found:
+            raise VersionNotFound(f"Model version: {version} does not exist for model: {model}")
+        return found if version == "all" else found[:1]
+
     def list_models(self) -> list[tuple[str, str]]:
         return [("m", "m.mar")]
 
@@ -67,6 +90,8 @@ class MemoryEngine:
         if self.gate is not None:
             await self.gate.wait()
         self.calls.append("registered")
+        if self.outcomes and (outcome := self.outcomes.pop(0)) is not None:
+            raise outcome
         return Registered("m", "1.0", 1)
 
     async def scale(self, model: str, version: str | None, minimum: int, maximum: int, *, synchronous: bool) -> Scaled:
@@ -85,10 +110,14 @@ class MemoryTelemetry:
 
     def __init__(self) -> None:
         self.records: list[tuple[Any, ...]] = []
+        self.traced: list[dict[str, Any]] = []
         self.lines: list[tuple[str, str, str]] = []
 
     def request_done(self, *facts: Any) -> None:
         self.records.append(facts)
+
+    def request_traced(self, **facts: Any) -> None:
+        self.traced.append(facts)
 
     def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
         self.lines.append((level, logger, message))
@@ -112,6 +141,9 @@ class Lock:
             raise InvalidKey("no")
 
 
+TOO_LARGE = b"stands for a message that grpcio refuses"
+
+
 class MemoryContext:
     """The server's side of a call whose client sends these messages; None: and then nothing more, but stays."""
 
@@ -122,6 +154,7 @@ class MemoryContext:
         self.written: list[bytes] = []
         self.ended: tuple[grpc.StatusCode, str] | None = None
         self.reads = 0
+        self.address = "ipv4:127.0.0.1:1234"
         self.paper: asyncio.Event | None = None  # without which nothing can be written
 
     async def read(self) -> Any:
@@ -131,6 +164,9 @@ class MemoryContext:
         message = self.messages.pop(0)
         if message is None:
             await asyncio.Event().wait()
+        if message is TOO_LARGE:
+            self.address = ""
+            return aio.EOF
         return message
 
     async def write(self, message: bytes) -> None:
@@ -146,7 +182,7 @@ class MemoryContext:
         self.ended = (self.ended[0], details)
 
     def peer(self) -> str:
-        return "ipv4:127.0.0.1:1234"
+        return self.address
 
     def time_remaining(self) -> float | None:
         return self.left

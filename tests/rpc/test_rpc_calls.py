@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from rpc_doubles import Lock, MemoryContext, Port, until
+from rpc_doubles import TOO_LARGE, Lock, MemoryContext, Port, until
 
 from harness.stubs import message
 from modelserver.engine.job import Chunks, Job, Overrun
@@ -69,6 +69,17 @@ def test_a_call_without_deadline_waits_without_limit() -> None:
         await port.call("Predictions", request())
         await port.call("Predictions", request(), left=0.0)
         assert port.engine.jobs[0].timeout == 0 and port.engine.jobs[1].timeout > 0
+
+    run(scene())
+
+
+@pytest.mark.parametrize("method", ["Predictions", "StreamPredictions", "StreamPredictions2", "Ping"])
+def test_messages_that_grpcio_refuses(method: str) -> None:
+    async def scene() -> None:
+        port = Port()
+        await port.call(method, TOO_LARGE)
+        assert port.telemetry.codes == [8] and not port.engine.jobs and not port.telemetry.lines
+        assert port.telemetry.records[0][0] == "/127.0.0.1:1234"
 
     run(scene())
 

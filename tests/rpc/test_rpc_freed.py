@@ -16,6 +16,7 @@ from modelserver.errors import ServerError, ServiceUnavailable, WorkerError
 from modelserver.wire.frames import Reply
 
 REQUEST = message("PredictionsRequest", model_name="m", sequence_id="s", input={"x": b"x"}).SerializeToString()
+INFER_REQUEST = message("ModelInferRequest", model_name="m", raw_input_contents=[b"x"]).SerializeToString()
 
 
 class Witness:
@@ -57,13 +58,22 @@ def silent(job: Job) -> None:
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("method", ["Predictions", "StreamPredictions", "StreamPredictions2"])
+@pytest.mark.parametrize(
+    ("method", "request_sent"),
+    [
+        ("Predictions", REQUEST),
+        ("StreamPredictions", REQUEST),
+        ("StreamPredictions2", REQUEST),
+        ("/inference.GRPCInferenceService/ModelInfer", INFER_REQUEST),
+        ("/inference.GRPCInferenceService/ModelStreamInfer", INFER_REQUEST),
+    ],
+)
 @pytest.mark.parametrize("answer", [succeeding, failing, refusing, stumbling, breaking, silent])
-def test_nothing_stays(method: str, answer: Callable[[Job], Reply | ServerError | None]) -> None:
+def test_nothing_stays(method: str, request_sent: bytes, answer: Callable[[Job], Reply | ServerError | None]) -> None:
     witnesses: list[weakref.ref[Witness]] = []
 
     async def scene() -> None:
-        port = Port()
+        port = Port(ts_open_inference_protocol=True)
 
         def watch(job: Job) -> Reply | ServerError | None:
             witness = Witness()
@@ -72,7 +82,7 @@ def test_nothing_stays(method: str, answer: Callable[[Job], Reply | ServerError 
             return answer(job)
 
         port.engine.answer = watch
-        call = port.begin(method, MemoryContext(REQUEST, *([None] if answer is silent else [])))
+        call = port.begin(method, MemoryContext(request_sent, *([None] if answer is silent else [])))
         await until(lambda: witnesses)
         if answer is silent:
             await asyncio.sleep(0)

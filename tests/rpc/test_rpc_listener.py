@@ -10,6 +10,7 @@ import pytest
 from grpc import aio
 from rpc_doubles import Port
 
+from harness.server import eventually
 from modelserver.rpc.listener import Endpoint, Limits, Listener
 
 PING = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping"
@@ -38,6 +39,41 @@ def test_a_port_is_known_before_anybody_listens() -> None:
         await bound.close()
         await bound.emptied()
         assert bound.owed == 0
+
+    asyncio.run(scene())
+
+
+def enter(port: int) -> socket.socket | None:
+    """A connection on which the server speaks HTTP/2; None if it hangs up."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    try:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        if connection.recv(9):
+            return connection
+    except ConnectionError:
+        pass
+    connection.close()
+    return None
+
+
+def crowd(port: int) -> None:
+    """Two have a place, others have none until one of them leaves."""
+    first, second = enter(port), enter(port)
+    assert first is not None and second is not None
+    assert [enter(port) for _ in range(20)] == [None] * 20
+    first.close()
+    third = eventually(lambda: enter(port))
+    assert third is not None
+    third.close()
+    second.close()
+
+
+def test_more_connections_than_a_port_may_have_are_closed() -> None:
+    async def scene() -> None:
+        bound = Listener("gRPC inference", Endpoint("127.0.0.1", 0), Port().board, Limits(1000, max_connections=2))
+        await bound.listen()
+        await asyncio.to_thread(crowd, bound.endpoint.port)
+        await bound.close()
 
     asyncio.run(scene())
 

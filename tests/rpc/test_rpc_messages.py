@@ -11,11 +11,84 @@ from google.protobuf import descriptor_pool
 
 from harness.stubs import PROTOS, message, module
 from modelserver.rpc import messages
-from modelserver.rpc.encoding import prediction_request, prediction_response
+from modelserver.rpc.encoding import prediction_request, prediction_response, stream_infer_response
 
 _INFERENCE, _MANAGEMENT = "org.pytorch.serve.grpc.inference", "org.pytorch.serve.grpc.management"
 # Message -> its fields as (number, name, type, label); types and labels as descriptors number them.
 STRING, BYTES, BOOL, INT32, MESSAGE = 9, 12, 8, 5, 11
+INT64, UINT32, UINT64, FLOAT, DOUBLE = 3, 13, 4, 2, 1
+_CHOICE = "parameter_choice"
+_TENSOR = [(1, "name", STRING, ""), (2, "datatype", STRING, ""), (3, "shape", INT64, "repeated")]
+_DATA = [*_TENSOR, (4, "parameters", MESSAGE, "map"), (5, "contents", MESSAGE, "")]
+_NAMED = [(1, "name", STRING, ""), (2, "version", STRING, "")]
+_PARAMETER = [
+    (1, "bool_param", BOOL, _CHOICE),
+    (2, "int64_param", INT64, _CHOICE),
+    (3, "string_param", STRING, _CHOICE),
+]
+_TO_REPOSITORY = [(1, "repository_name", STRING, ""), (2, "model_name", STRING, ""), (3, "parameters", MESSAGE, "map")]
+OPEN_INFERENCE: dict[str, list[tuple[int, str, int, str]]] = {
+    "ServerLiveRequest": [],
+    "ServerReadyRequest": [],
+    "ServerMetadataRequest": [],
+    "ServerLiveResponse": [(1, "live", BOOL, "")],
+    "ServerReadyResponse": [(1, "ready", BOOL, "")],
+    "ModelReadyRequest": _NAMED,
+    "ModelReadyResponse": [(1, "ready", BOOL, "")],
+    "ServerMetadataResponse": [*_NAMED, (3, "extensions", STRING, "repeated")],
+    "ModelMetadataRequest": _NAMED,
+    "ModelMetadataResponse": [
+        (1, "name", STRING, ""),
+        (2, "versions", STRING, "repeated"),
+        (3, "platform", STRING, ""),
+        (4, "inputs", MESSAGE, "repeated"),
+        (5, "outputs", MESSAGE, "repeated"),
+    ],
+    "ModelMetadataResponse.TensorMetadata": _TENSOR,
+    "ModelInferRequest": [
+        (1, "model_name", STRING, ""),
+        (2, "model_version", STRING, ""),
+        (3, "id", STRING, ""),
+        (4, "parameters", MESSAGE, "map"),
+        (5, "inputs", MESSAGE, "repeated"),
+        (6, "outputs", MESSAGE, "repeated"),
+        (7, "raw_input_contents", BYTES, "repeated"),
+    ],
+    "ModelInferRequest.InferInputTensor": _DATA,
+    "ModelInferRequest.InferRequestedOutputTensor": [(1, "name", STRING, ""), (2, "parameters", MESSAGE, "map")],
+    "ModelInferResponse": [
+        (1, "model_name", STRING, ""),
+        (2, "model_version", STRING, ""),
+        (3, "id", STRING, ""),
+        (4, "parameters", MESSAGE, "map"),
+        (5, "outputs", MESSAGE, "repeated"),
+        (6, "raw_output_contents", BYTES, "repeated"),
+    ],
+    "ModelInferResponse.InferOutputTensor": _DATA,
+    "InferTensorContents": [
+        (1, "bool_contents", BOOL, "repeated"),
+        (2, "int_contents", INT32, "repeated"),
+        (3, "int64_contents", INT64, "repeated"),
+        (4, "uint_contents", UINT32, "repeated"),
+        (5, "uint64_contents", UINT64, "repeated"),
+        (6, "fp32_contents", FLOAT, "repeated"),
+        (7, "fp64_contents", DOUBLE, "repeated"),
+        (8, "bytes_contents", BYTES, "repeated"),
+    ],
+}
+STANDARD_ONLY: dict[str, list[tuple[int, str, int, str]]] = {
+    "InferParameter": [*_PARAMETER, (4, "double_param", DOUBLE, _CHOICE), (5, "uint64_param", UINT64, _CHOICE)],
+    "ModelRepositoryParameter": [*_PARAMETER, (4, "bytes_param", BYTES, _CHOICE)],
+    "RepositoryIndexRequest": [(1, "repository_name", STRING, ""), (2, "ready", BOOL, "")],
+    "RepositoryIndexResponse": [(1, "models", MESSAGE, "repeated")],
+    "RepositoryIndexResponse.ModelIndex": [*_NAMED, (3, "state", STRING, ""), (4, "reason", STRING, "")],
+    "RepositoryModelLoadRequest": _TO_REPOSITORY,
+    "RepositoryModelUnloadRequest": _TO_REPOSITORY,
+    "RepositoryModelLoadResponse": [(1, "model_name", STRING, ""), (2, "isLoaded", BOOL, "")],
+    "RepositoryModelUnloadResponse": [(1, "model_name", STRING, ""), (2, "isUnloaded", BOOL, "")],
+    "ModelStreamInferResponse": [(1, "error_message", STRING, ""), (2, "infer_response", MESSAGE, "")],
+}
+_OPEN_INFERENCE = "org.pytorch.serve.grpc.openinference"
 FIELDS = {
     f"{_INFERENCE}.PredictionsRequest": [
         (1, "model_name", STRING, ""),
@@ -62,7 +135,21 @@ FIELDS = {
     f"{_MANAGEMENT}.UnregisterModelRequest": [(1, "model_name", STRING, ""), (2, "model_version", STRING, "")],
     "google.rpc.Status": [(1, "code", INT32, ""), (2, "message", STRING, ""), (3, "details", MESSAGE, "repeated")],
     "google.rpc.ErrorInfo": [(1, "reason", STRING, ""), (2, "domain", STRING, ""), (3, "metadata", MESSAGE, "map")],
+    **{
+        f"{package}.{name}": fields
+        for package in (_OPEN_INFERENCE, "inference")
+        for name, fields in OPEN_INFERENCE.items()
+    },
+    f"{_OPEN_INFERENCE}.InferParameter": _PARAMETER,
+    **{f"inference.{name}": fields for name, fields in STANDARD_ONLY.items()},
 }
+CORE = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+
+
+def _calls(package: str, *names: str) -> dict[str, tuple[str, str]]:
+    return {name: (f"{package}.{name}Request", f"{package}.{name}Response") for name in names}
+
+
 # Method -> request, response; `*` marks streams.
 METHODS = {
     f"{_INFERENCE}.InferenceAPIsService": {
@@ -75,6 +162,11 @@ METHODS = {
         name: (f"{_MANAGEMENT}.{name}Request", f"{_MANAGEMENT}.ManagementResponse")
         for name in ("DescribeModel", "ListModels", "RegisterModel", "ScaleWorker", "SetDefault", "UnregisterModel")
     },
+    f"{_OPEN_INFERENCE}.GRPCInferenceService": _calls(_OPEN_INFERENCE, *CORE),
+    "inference.GRPCInferenceService": {
+        **_calls("inference", *CORE, "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+        "ModelStreamInfer": ("*inference.ModelInferRequest", "*inference.ModelStreamInferResponse"),
+    },
 }
 
 
@@ -83,7 +175,10 @@ def label_of(field: Any) -> str:
         return "map"
     if field.is_repeated:
         return "repeated"
-    return "optional" if field.containing_oneof is not None else ""
+    choice = field.containing_oneof
+    if choice is None:
+        return ""
+    return "optional" if choice.name.startswith("_") else str(choice.name)
 
 
 @pytest.mark.check("grpc", 2)
@@ -107,7 +202,15 @@ def test_methods(name: str) -> None:
         for method in messages.POOL.FindServiceByName(name).methods
     }
     assert found == METHODS[name]
-    assert {messages.INFERENCE_SERVICE, messages.MANAGEMENT_SERVICE} == set(METHODS)
+
+
+def test_names_of_services() -> None:
+    assert {
+        messages.INFERENCE_SERVICE,
+        messages.MANAGEMENT_SERVICE,
+        messages.OPEN_INFERENCE_SERVICE,
+        messages.TORCHSERVE_OPEN_INFERENCE_SERVICE,
+    } == set(METHODS)
 
 
 def test_maps() -> None:
@@ -140,6 +243,13 @@ def test_responses_are_what_protobuf_would_write(size: int, sequence_id: str) ->
     body = b"x" * size
     wanted = message("PredictionResponse", prediction=body, sequence_id=sequence_id or None).SerializeToString()
     assert prediction_response(body, sequence_id) == wanted
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 3_000_000])
+def test_responses_of_streams_are_what_protobuf_would_write(size: int) -> None:
+    response = message("ModelInferResponse", id="7", raw_output_contents=[b"x" * size])
+    wanted = message("ModelStreamInferResponse", infer_response=response).SerializeToString()
+    assert stream_infer_response(response.SerializeToString()) == wanted
 
 
 def test_requests_keep_their_order() -> None:

@@ -14,20 +14,31 @@ from benchmarks.archives import Archives
 from benchmarks.client import NotInTime, Unreachable
 from benchmarks.contenders import TITLES, Contender, find
 from benchmarks.figures import Samples
+from benchmarks.grpc_load import GrpcBench
 from benchmarks.kills import KillBench
 from benchmarks.lifecycle import measure_lifecycle
 from benchmarks.load import LoadBench
+from benchmarks.logs import LogBench
 from benchmarks.machine import describe_machine
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.plot import draw
+from benchmarks.refusals import RefusalBench
 from benchmarks.report import Report, target_table, write_page
+from benchmarks.scrapes import ScrapeBench
 from benchmarks.servers import CallFailed
 from benchmarks.targets import judge
 from benchmarks.torchserve import Unavailable
+from benchmarks.weights import WeightBench
+from benchmarks.workbench import CodecBench
 
 LIFECYCLE = "lifecycle"
 KILLS = "kills"
-NAMES = f"`{LIFECYCLE}`, or `{KILLS}`"
+REFUSALS = "refused"
+GRPC = "grpc"
+HANDLERS = "handlers"
+LOGGING = "logging"
+SCRAPES = "scrape"
+NAMES = f"`{SCRAPES}`, `{LIFECYCLE}`, `{KILLS}`, `{REFUSALS}`, `{GRPC}`, `{LOGGING}`, or `{HANDLERS}`"
 PAGE = Path("docs/performance.md")
 
 
@@ -123,11 +134,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contenders, missing = find_contenders(options, Archives(options.cache / "model_store"))
     samples = Samples()
     if plan.points:
-        LoadBench(contenders, plan, runs, samples, say).run()
+        loaded = [contender for contender in contenders if contender.launch is not None]
+        LoadBench(loaded, plan, runs, samples, say).run()
     if options.only in (None, LIFECYCLE):
         measure_lifecycles(contenders, plan, runs, samples)
     if options.only in (None, KILLS):
         KillBench(contenders, plan, runs, samples, say).run()
+    if options.only in (None, REFUSALS):
+        RefusalBench(contenders, plan, runs, samples, say).run()
+    if options.only in (None, GRPC):
+        GrpcBench(contenders, plan, runs, samples, say).run()
+    if options.only in (None, SCRAPES):
+        ScrapeBench(contenders, plan, runs, samples, say).run()
+    if options.only in (None, LOGGING):
+        LogBench(contenders, plan, runs, samples, say).run()
+    if options.only in (None, HANDLERS):
+        CodecBench(contenders, plan, runs, samples, say).run()
+        WeightBench(contenders, plan, runs, samples, say).run()
 
     versions = {contender.name: contender.version for contender in contenders}
     command = command_line(options, plan)

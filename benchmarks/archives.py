@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from benchmarks.plan import Handler
@@ -19,13 +20,16 @@ class Archives:
     def of(self, handler: Handler) -> Path:
         """The archive of a handler, packed on the first call."""
         if handler.name not in self._packed:
-            config = ModelArchiverConfig(
-                model_name=handler.name,
-                handler=str(handler.source),
-                version="1.0",
-                export_path=str(self.store),
-                force=True,
-            )
-            ModelArchiver.generate_model_archive(config)
+            with tempfile.TemporaryDirectory(dir=self.store) as work:
+                config = ModelArchiverConfig(
+                    model_name=handler.name,
+                    handler=str(handler.source),
+                    version="1.0",
+                    export_path=str(self.store),
+                    archive_format="zip-store" if handler.make else "default",  # weights are no smaller when compressed
+                    force=True,
+                    **(handler.make(Path(work)) if handler.make else {}),
+                )
+                ModelArchiver.generate_model_archive(config)
             self._packed[handler.name] = self.store / f"{handler.name}.mar"
         return self._packed[handler.name]

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,12 @@ class Answer:
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def call(method: str, url: str, body: bytes | None = None, mime: str = "") -> Answer:
+def call(
+    method: str, url: str, body: bytes | None = None, mime: str = "", headers: Mapping[str, str] | None = None
+) -> Answer:
     """Raises Unreachable."""
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": mime} if mime else {}, method=method)
+    sent = {**({"Content-Type": mime} if mime else {}), **(headers or {})}
+    request = urllib.request.Request(url, data=body, headers=sent, method=method)
     try:
         try:
             with _opener.open(request, timeout=CALL_LIMIT) as response:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.archives import Archives
-from benchmarks.plan import NOOP, Deployment, Point
-from benchmarks.servers import PrototypeServer, RestServer, Server
-from benchmarks.targets import MODELSERVER, PROTOTYPE, TORCHSERVE, TORCHSERVE_ACCESS
+from benchmarks.figures import KSERVE
+from benchmarks.plan import MAX_BODY, NOOP, Deployment, Point
+from benchmarks.servers import EchoServer, GrpcServer, PrototypeServer, RestServer, Server
+from benchmarks.targets import GRPC_ECHO, MODELSERVER, PROTOTYPE, TORCHSERVE, TORCHSERVE_ACCESS
 from benchmarks.torchserve import Unavailable, prepare_torchserve, write_access_log_config
 
 TITLES = {
@@ -20,6 +21,8 @@ TITLES = {
     TORCHSERVE: "TorchServe",
     TORCHSERVE_ACCESS: "TorchServe, access log only",
     PROTOTYPE: "prototype",
+    GRPC_ECHO: "bare grpcio",
+    TRITON: "Triton",
 }
 
 
@@ -29,9 +32,16 @@ class Contender:
 
     name: str
     version: str
-    launch: Callable[[Sequence[Deployment], Path], Server]
+    launch: Callable[[Sequence[Deployment], Path], Server] | None  # None: it speaks gRPC only
     covers: Callable[[Point], bool]
     launch_rest: Callable[[Path], RestServer] | None = None  # None: nothing to register, scale or kill
+    launch_guarded: Callable[[Path], RestServer] | None = None  # one that asks for keys, and obeys who wants to close
+    launch_grpc: Callable[[Path], GrpcServer] | None = None
+    launch_logging: Callable[[Path, Path | None], RestServer] | None = None  # with a log configuration
+    launch_scraped: Callable[[Path], RestServer] | None = None  # one that exposes all its metrics
+    launch_infer: Callable[[Path], InferServer] | None = None
+    infers: tuple[str, ...] = ()  # points of load of Open Inference that it can be put under
+    executable: Path | None = None  # of those whose workers are measured by themselves
 
     @property
     def title(self) -> str:
@@ -50,6 +60,10 @@ def noop_with_32_clients(point: Point) -> bool:
     return point.deployment.handler is NOOP and point.clients == 32
 
 
+def nothing(point: Point) -> bool:
+    return False
+
+
 def find(name: str, archives: Archives, cache: Path, torchserve_env: Path | None) -> Contender:
     """The contender of this name. Raises Unavailable, with the reason, if it cannot run on this machine."""
     if name == PROTOTYPE:
@@ -58,6 +72,18 @@ def find(name: str, archives: Archives, cache: Path, torchserve_env: Path | None
             version_of(Path(sys.executable), "uvicorn"),
             lambda deployments, directory: PrototypeServer(deployments, archives, directory),
             noop_or_32_clients,
+        )
+    if name == GRPC_ECHO:
+        return Contender(name, version_of(Path(sys.executable), "grpcio"), None, nothing, launch_grpc=EchoServer)
+    if name == TRITON:
+        packages = prepare_triton(cache / "triton")
+        return Contender(
+            name,
+            triton_version(packages),
+            None,
+            nothing,
+            launch_infer=lambda directory: TritonServer(packages, directory),
+            infers=KSERVE[:2],
         )
     if name == MODELSERVER:
         executable = Path(sys.executable).with_name("modelserver")
@@ -77,6 +103,18 @@ def _rest(
     def launch_rest(directory: Path) -> RestServer:
         return RestServer(executable, archives, directory, arguments)
 
+    def launch_guarded(directory: Path) -> RestServer:
+        return RestServer(
+            executable, archives, directory, arguments, keys=True, settings={"max_request_size": MAX_BODY}
+        )
+
+    def launch_logging(directory: Path, config: Path | None) -> RestServer:
+        return RestServer(executable, archives, directory, ("--log-config", str(config)) if config else ())
+
+    def launch_scraped(directory: Path) -> RestServer:
+        settings = {"metrics_mode": "prometheus", "metrics_histograms": "true"}
+        return RestServer(executable, archives, directory, arguments, settings=settings)
+
     distribution = MODELSERVER if name == MODELSERVER else TORCHSERVE
     return Contender(
         name,
@@ -84,6 +122,11 @@ def _rest(
         lambda deployments, directory: launch_rest(directory),
         covers,
         None if arguments else launch_rest,
+        launch_guarded if name == MODELSERVER else None,
+        None if arguments else launch_rest,
+        None if arguments else launch_logging,
+        launch_scraped if name == MODELSERVER else None,
+        executable,
     )
 
 

@@ -53,6 +53,7 @@ class LoadBench:
         """Start a server, deploy what it is measured on, and warm each model up."""
         deployments = list(dict.fromkeys(point.deployment for point in self._plan.points if contender.covers(point)))
         self._say(f"start {contender.title}")
+        assert contender.launch is not None  # those without were not given to this bench
         server = contender.launch(deployments, self._directory / contender.name)
         self._servers[contender.name] = server
         server.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ MAX_BATCH_DELAY = 5  # ms
 BATCHED = 16
 WORKERS_AFTER_SCALING = 4
 MOST_WORKERS = 8
+MAX_BODY = 1000  # bytes that servers take whose refusals are measured
+SCRAPED_MODELS = 200
+SCRAPES = 40
 KILL_WORKERS = 2
 KILL_CLIENTS = 32
 
@@ -24,15 +28,30 @@ class Handler:
     mime: str
     body: str
     answer: str
+    file: str = ""  # that it lies in, if not in one of its name
+    make: Callable[[Path], Mapping[str, str]] | None = None  # writes more of it, returns options
 
     @property
     def source(self) -> Path:
-        return HANDLERS / f"{self.name}.py"
+        return HANDLERS / f"{self.file or self.name}.py"
 
 
 NOOP = Handler("noop", "no-op", "text/plain", "x", "ok")
 MLP = Handler("mlp", "MLP, JSON", "application/json", json.dumps({"features": [n / 64 for n in range(64)]}), "{")
+INFER = Handler("infer", "no-op of Open Inference", "application/json", "", "{")
 LENGTH = Handler("length", "length of the body", "application/octet-stream", "x", "1")
+
+
+def declare_picture(work: Path) -> Mapping[str, str]:
+    """The tensors of the handler that takes pictures."""
+    lines = ("  mapping: rows", "  inputs: [{name: picture, datatype: FP32, shape: [-1, 3, 224, 224]}]")
+    outputs = "  outputs: [{name: first, datatype: FP32, shape: [-1]}]"
+    config = work / "model-config.yaml"
+    config.write_text("\n".join(("openInference:", *lines, outputs)) + "\n")
+    return {"config_file": str(config)}
+
+
+PICTURE = Handler("picture", "pictures as tensors", "", "", "{", make=declare_picture)
 
 
 @dataclass(frozen=True)
@@ -80,6 +99,8 @@ def points(clients: tuple[int, ...]) -> tuple[Point, ...]:
         for count in clients
     )
 
+
+GRPC_POINTS = (Point(Deployment(NOOP, 1), 32), Point(Deployment(NOOP, BATCHED), 32), Point(Deployment(NOOP, 1), 1))
 
 FULL = Plan(points((1, 8, 32, 128)), rounds=3, duration=4, warm_up=5)
 QUICK = Plan(points((1, 32)), rounds=1, duration=1, warm_up=1, idle=2, kills=4)

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from benchmarks.crowd import PATIENCE
 from benchmarks.figures import (
+    BODIES,
     CALM_RATE,
     CLIENT_CPU,
+    FORMATS,
     IDLE,
     IDLE_FRONTEND,
     KILLS,
@@ -22,20 +24,42 @@ from benchmarks.figures import (
     KILLS_SLOWEST,
     KILLS_UNANSWERED,
     KILLS_UNEXPLAINED,
+    LOGGED,
     MEMORY,
     P50,
     P99,
     RATE,
     RECOVERY,
+    REFUSED,
     REGISTER,
     SCALE,
     SCALE_FURTHER,
+    SCRAPE,
+    SCRAPE_SIZE,
+    SCRAPE_STALL,
+    SERVED,
     SERVER_CPU,
     Samples,
     Summary,
+    codec_figure,
+    cost_of,
+    grpc_figure,
     load_figure,
+    log_figure,
+    memory_figure,
+    register_figure,
 )
-from benchmarks.plan import KILL_CLIENTS, KILL_WORKERS, MAX_BATCH_DELAY, Plan, Point
+from benchmarks.plan import (
+    BATCHED,
+    GRPC_POINTS,
+    KILL_CLIENTS,
+    KILL_WORKERS,
+    MAX_BATCH_DELAY,
+    SCRAPED_MODELS,
+    WORKERS_AFTER_SCALING,
+    Plan,
+    Point,
+)
 from benchmarks.tables import NOTHING, number, pair, table
 from benchmarks.targets import Verdict, judge
 
@@ -59,6 +83,14 @@ LIFECYCLE_TITLES = {
     IDLE_FRONTEND: ("idle with 4 workers, without them", "millicores"),
 }
 
+GRPC_TITLES = {
+    RATE: "calls a second",
+    P50: "median latency (ms)",
+    P99: "99th percentile (ms)",
+    SERVER_CPU: "processor time a call (µs)",
+    CLIENT_CPU: "share of a core that the load generator used",
+}
+
 KILL_TITLES = {
     CALM_RATE: ("left in peace", "good answers a second"),
     KILLS_RATE: ("with a kill every second", "good answers a second"),
@@ -68,6 +100,38 @@ KILL_TITLES = {
     KILLS_UNEXPLAINED: ("errors without a cause", "in a run"),
     KILLS_UNANSWERED: ("requests without an answer", "in a run"),
     KILLS_SLOWEST: ("slowest answer under kills", "s"),
+}
+
+REFUSAL_TITLES = {
+    **{cost_of(name): (name, "µs of processor time") for name in (SERVED, *REFUSED)},
+    **{name: (f"{name}, over served", "1") for name in REFUSED},
+}
+
+SCRAPE_TITLES = {
+    SCRAPE: (f"scrape of {SCRAPED_MODELS} models with histograms", "ms"),
+    SCRAPE_SIZE: ("its size", "MB"),
+    SCRAPE_STALL: ("slowest ping in a thousand meanwhile", "ms"),
+}
+
+LOG_TITLES = {
+    log_figure(kind, figure): (f"{kind}: {title}", unit)
+    for kind in LOGGED
+    for figure, (title, unit) in {
+        RATE: ("rate", "requests a second"),
+        P99: ("99th percentile", "ms"),
+        SERVER_CPU: ("processor time a request", "µs"),
+    }.items()
+}
+
+CODEC_TITLES = {codec_figure(bodies): (bodies, "requests a second") for bodies in BODIES}
+
+WEIGHT_TITLES = {
+    **{register_figure(form): (f"{form}: register with 1 worker", "s") for form in FORMATS},
+    **{
+        memory_figure(form, workers): (f"{form}: memory with {workers}, PSS", "MiB")
+        for form in FORMATS
+        for workers in (1, WORKERS_AFTER_SCALING)
+    },
 }
 
 
@@ -117,10 +181,22 @@ class Report:
             self._load_table(summary, latency_cell),
             "## Processor time a request, µs: server (share of a core that the load generator used)",
             self._load_table(summary, cpu_cell),
+            "## Predictions over gRPC",
+            self._grpc_table(summary),
             "## Life of a worker",
             self._figure_table(summary, LIFECYCLE_TITLES),
             f"## One of {KILL_WORKERS} workers killed every second",
             self._figure_table(summary, KILL_TITLES),
+            "## Requests that are refused",
+            self._figure_table(summary, REFUSAL_TITLES),
+            "## Scrapes",
+            self._figure_table(summary, SCRAPE_TITLES),
+            "## Logging",
+            self._figure_table(summary, LOG_TITLES),
+            "## A worker by itself: from requests to rows to replies",
+            self._figure_table(summary, CODEC_TITLES),
+            "## 400 MB of weights",
+            self._figure_table(summary, WEIGHT_TITLES),
         ]
         if self.samples.void:
             sections += ["## Void runs", "\n".join(f"- {run}" for run in self.samples.void)]
@@ -137,11 +213,19 @@ class Report:
             "logs included, as it comes. The prototype never waits to fill a batch.",
             "- `wrk -t1` runs on the same cores as the servers and takes its share of them: the more, the faster the "
             "server.",
+            "- gRPC: `h2load -t1`, a connection per client, a call at a time on each; bare grpcio is an asyncio server "
+            "that answers everything with the same few bytes (`benchmarks/grpc_echo.py`), in one process on uvloop.",
             f"- Idle: over {self.plan.idle} s, by the kernel's clock of each process.",
             f"- Kills: no-op, batch 1, {KILL_CLIENTS} clients that read every answer (`benchmarks/crowd.py`; "
             f"slower than wrk, for all servers alike), {self.plan.kills} s in peace, then {self.plan.kills} s in which "
             "every second a READY worker, if there is one, gets SIGKILL, the two in turns. Lost is what has no good "
             f"answer. Clients wait {PATIENCE:g} s. Of what is lost or slow the worst run is told.",
+            f"- A worker by itself: an echo, batches of {BATCHED}, over its own socket, without a frontend.",
+            "- Weights: in archives of their own, which are unpacked first; every worker has answered before its "
+            "memory is read. TorchServe loads no packages of torch.export.",
+            "- Logging: no-op, batch 1, 32 clients. With everything, both servers read one `log4j2.xml`, which has the "
+            "console and all files and asks for DEBUG; then both write lines at DEBUG about every request.",
+            "- Refused: no-op, batch 1, keys asked for, every request on a connection of its own, served ones too.",
         ]
 
     def _load_table(self, summary: Summary, cell: Callable[[Mapping[str, float], Point], str]) -> str:
@@ -157,6 +241,17 @@ class Report:
         ]
         return table(header, rows)
 
+    def _grpc_table(self, summary: Summary) -> str:
+        """A row per point and kind of figure."""
+        servers = [server for server in self.versions if has_grpc(summary.get(server, {}))]
+        rows = [
+            [f"no-op, batch {point.deployment.batch}, {point.clients} clients: {title}"]
+            + [number(summary[server].get(grpc_figure(point, kind))) for server in servers]
+            for point in GRPC_POINTS
+            for kind, title in GRPC_TITLES.items()
+        ]
+        return table(["", *(self.titles[server] for server in servers)], rows)
+
     def _figure_table(self, summary: Summary, titles: Mapping[str, tuple[str, str]]) -> str:
         """One row per figure, one column per server that has any of them."""
         servers = [server for server in self.versions if titles.keys() & summary.get(server, {}).keys()]
@@ -165,6 +260,10 @@ class Report:
             for figure, (title, unit) in titles.items()
         ]
         return table(["", *(self.titles[server] for server in servers)], rows)
+
+
+def has_grpc(figures: Mapping[str, float]) -> bool:
+    return any(grpc_figure(point, RATE) in figures for point in GRPC_POINTS)
 
 
 def rate_cell(figures: Mapping[str, float], point: Point) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -46,20 +47,65 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
 
+class GrpcServer(Protocol):
+    """A server whose `Predictions` can be put under load."""
+
+    @property
+    def tree(self) -> ProcessTree: ...
+
+    @property
+    def grpc_target(self) -> str: ...
+
+    def start(self) -> None:
+        """Start the processes; it answers calls when this returns."""
+
+    def deploy(self, deployment: Deployment) -> None:
+        """Serve the deployment with one worker; it answers predictions when this returns."""
+
+    def stop(self) -> None: ...
+
+
+class InferServer(Protocol):
+    """A server whose Open Inference can be put under load."""
+
+    @property
+    def tree(self) -> ProcessTree: ...
+
+    def start(self) -> None:
+        """Start the processes; it answers requests when this returns."""
+
+    def deploy(self, deployment: Deployment) -> None:
+        """Serve the deployment with one worker; it answers when this returns."""
+
+    def infer_url(self, deployment: Deployment) -> str: ...
+
+    def stop(self) -> None: ...
+
+
 class RestServer:
     """A server with TorchServe's command line and REST interface: TorchServe, and modelserver."""
 
     tree: ProcessTree
 
     def __init__(
-        self, executable: Path, archives: Archives, directory: Path, extra_arguments: Sequence[str] = ()
+        self,
+        executable: Path,
+        archives: Archives,
+        directory: Path,
+        extra_arguments: Sequence[str] = (),
+        *,
+        keys: bool = False,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
+        """With `keys`, clients need them: see `authorization`; `settings` beside those that all servers have."""
         self._executable = executable
         self._archives = archives
         self._directory = directory
         self._extra_arguments = extra_arguments
+        self._keys = keys
         self._scratch = Path(tempfile.mkdtemp(prefix="bench-"))  # short: Unix socket paths have 107 bytes
         inference, management, metrics, grpc_inference, grpc_management = free_ports(5)
+        self.grpc_target = f"127.0.0.1:{grpc_inference}"
         self._inference = f"http://127.0.0.1:{inference}"
         self._management = f"http://127.0.0.1:{management}"
         self._settings = {
@@ -69,6 +115,7 @@ class RestServer:
             "grpc_inference_port": grpc_inference,
             "grpc_management_port": grpc_management,
             "job_queue_size": JOB_QUEUE_SIZE,
+            **(settings or {}),
         }
 
     def start(self) -> None:
@@ -76,7 +123,7 @@ class RestServer:
         config = self._directory / "config.properties"
         config.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
         command = [str(self._executable), "--start", "--foreground", "--ncs"]
-        command += ["--disable-token-auth", "--enable-model-api"]
+        command += ["--enable-model-api", *([] if self._keys else ["--disable-token-auth"])]
         command += ["--model-store", str(self._archives.store), "--ts-config", str(config), *self._extra_arguments]
         environment = clean_environment(self._scratch) | {
             "PATH": f"{self._executable.parent}{os.pathsep}{os.environ['PATH']}",
@@ -90,27 +137,34 @@ class RestServer:
         self.register(deployment)
         poll(lambda: self.ready_workers(deployment) == 1, f"{deployment.model} READY", interval=READY_INTERVAL)
 
-    def register(self, deployment: Deployment) -> None:
-        """Register with one worker and wait for it, as the call itself does."""
+    def pack(self, deployment: Deployment) -> None:
+        """Have the archive ready, which `register` would see to."""
+        self._archives.of(deployment.handler)
+
+    def register(self, deployment: Deployment, model: str = "") -> None:
+        """Register, under another name perhaps, with one worker and wait for it, as the call itself does."""
         parameters = {
             "url": self._archives.of(deployment.handler).name,
-            "model_name": deployment.model,
+            "model_name": model or deployment.model,
             "batch_size": deployment.batch,
             "max_batch_delay": MAX_BATCH_DELAY,
             "initial_workers": 1,
             "synchronous": "true",
         }
-        expect_ok(call("POST", f"{self._management}/models?{urlencode(parameters)}"), f"register {deployment.model}")
+        expect_ok(self._manage("POST", f"/models?{urlencode(parameters)}"), f"register {deployment.model}")
+
+    def unregister(self, model: str) -> None:
+        expect_ok(self._manage("DELETE", f"/models/{model}"), f"unregister {model}")
 
     def scale(self, deployment: Deployment, workers: int) -> None:
         """Change the number of workers and wait for them, as the call itself does."""
         parameters = {"min_worker": workers, "max_worker": workers, "synchronous": "true"}
-        answer = call("PUT", f"{self._management}/models/{deployment.model}?{urlencode(parameters)}")
+        answer = self._manage("PUT", f"/models/{deployment.model}?{urlencode(parameters)}")
         expect_ok(answer, f"scale {deployment.model}")
 
     def workers(self, deployment: Deployment) -> dict[str, int]:
         """Processes of the workers that are READY, by worker id."""
-        answer = expect_ok(call("GET", f"{self._management}/models/{deployment.model}"), "describe")
+        answer = expect_ok(self._manage("GET", f"/models/{deployment.model}"), "describe")
         workers = answer.json()[0]["workers"]
         return {worker["id"]: worker["pid"] for worker in workers if worker["status"] == "READY"}
 
@@ -122,7 +176,33 @@ class RestServer:
         return len(self.workers(deployment))
 
     def url(self, deployment: Deployment) -> str:
-        return f"{self._inference}/predictions/{deployment.model}"
+        return self.url_of(deployment.model)
+
+    def infer_url(self, deployment: Deployment) -> str:
+        """Where Open Inference is asked for."""
+        return f"{self._inference}/v2/models/{deployment.model}/infer"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"{self._settings['metrics_address']}/metrics"
+
+    @property
+    def ping_url(self) -> str:
+        return f"{self._inference}/ping"
+
+    def url_of(self, model: str) -> str:
+        """Where predictions of a model are, whether it is there or not."""
+        return f"{self._inference}/predictions/{model}"
+
+    def authorization(self, api: str) -> dict[str, str]:
+        """The header that opens an API, `inference` or `management`, of a running server; none where none is needed."""
+        if not self._keys:
+            return {}
+        keys = json.loads((self._directory / "key_file.json").read_text())
+        return {"Authorization": f"Bearer {keys[api]['key']}"}
+
+    def _manage(self, method: str, target: str) -> Answer:
+        return call(method, self._management + target, headers=self.authorization("management"))
 
     def stop(self) -> None:
         self.tree.stop()
@@ -152,6 +232,39 @@ class PrototypeServer:
 
     def url(self, deployment: Deployment) -> str:
         return f"http://127.0.0.1:{self._port}/predictions/{deployment.model}"
+
+    def stop(self) -> None:
+        self.tree.stop()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+class EchoServer:
+    """A server of grpcio with nothing behind it."""
+
+    tree: ProcessTree
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._scratch = Path(tempfile.mkdtemp(prefix="bench-"))
+        (self._port,) = free_ports(1)
+        self.grpc_target = f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "benchmarks.grpc_echo", str(self._port)]
+        root = Path(__file__).resolve().parent.parent
+        self.tree = ProcessTree(command, clean_environment(self._scratch), root, self._directory / "console.log")
+        poll(self._listens, self.grpc_target, interval=READY_INTERVAL)
+
+    def _listens(self) -> bool:
+        """Raises CallFailed if it has ended."""
+        if not self.tree.running():
+            raise CallFailed(f"server ended while it started, see {self.tree.log}")
+        with socket.socket() as knocking:
+            return knocking.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def deploy(self, deployment: Deployment) -> None:
+        """It has no models: any is served."""
 
     def stop(self) -> None:
         self.tree.stop()

@@ -7,31 +7,47 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.figures import (
+    BODIES,
+    FORMATS,
     IDLE,
     KILLS_KEPT,
     KILLS_LOST,
     KILLS_UNANSWERED,
     KILLS_UNEXPLAINED,
+    KSERVE,
+    LOGGED,
     MEMORY,
     P50,
     RATE,
     RECOVERY,
+    REFUSED,
     REGISTER,
     SCALE,
     SCALE_FURTHER,
+    SCRAPE,
+    SCRAPE_STALL,
     SOAK_GROWTH,
     SOAK_LOST,
     SOAK_UNANSWERED,
     SOAK_UNEXPLAINED,
+    TENSOR_OVER_RAW,
     Summary,
+    codec_figure,
+    grpc_figure,
+    kserve_figure,
     load_figure,
+    log_figure,
+    memory_figure,
+    register_figure,
 )
-from benchmarks.plan import BATCHED, MLP, NOOP, Deployment, Point
+from benchmarks.plan import BATCHED, MLP, NOOP, WORKERS_AFTER_SCALING, Deployment, Point
 
 MODELSERVER = "modelserver"
 TORCHSERVE = "torchserve"
 TORCHSERVE_ACCESS = "torchserve-access"
 PROTOTYPE = "prototype"
+GRPC_ECHO = "grpc-echo"
+TRITON = "triton"
 
 
 class Bound(StrEnum):
@@ -97,11 +113,16 @@ class Verdict:
 _PLAIN = Point(Deployment(NOOP, 1), 32)
 _BATCHED = Point(Deployment(NOOP, BATCHED), 32)
 _SINGLE = Point(Deployment(NOOP, 1), 1)
+_SMALL_JSON = kserve_figure(KSERVE[0], RATE)
 _MLP = Point(Deployment(MLP, BATCHED), 32)
 
 
 def _load(title: str, point: Point, kind: str, reference: str, bound: Bound, limit: float) -> Target:
     return Target(title, load_figure(point, kind), reference, bound, limit)
+
+
+def _grpc(title: str, point: Point, kind: str, reference: str, bound: Bound, limit: float) -> Target:
+    return Target(f"gRPC, {title}", grpc_figure(point, kind), reference, bound, limit)
 
 
 def _value(title: str, figure: str, reference: str, bound: Bound, limit: float) -> Target:
@@ -115,17 +136,45 @@ TARGETS = (
     _load("no-op, batch 16, 32 clients: rate", _BATCHED, RATE, TORCHSERVE, Bound.AT_LEAST, 3.0),
     _load("no-op, batch 1, 1 client: median latency", _SINGLE, P50, TORCHSERVE, Bound.AT_MOST, 0.5),
     _load("MLP over JSON, batch 16, 32 clients: rate", _MLP, RATE, TORCHSERVE, Bound.AT_LEAST, 1.8),
+    _grpc("no-op, batch 1, 32 clients: rate", _PLAIN, RATE, TORCHSERVE, Bound.AT_LEAST, 3.0),
+    _grpc("no-op, batch 16, 32 clients: rate", _BATCHED, RATE, GRPC_ECHO, Bound.AT_LEAST, 0.7),
+    _grpc("no-op, batch 1, 1 client: median latency", _SINGLE, P50, TORCHSERVE, Bound.AT_MOST, 0.6),
     Target("register with one worker", REGISTER, TORCHSERVE, Bound.AT_MOST, 0.3),
     Target("scale from 1 to 4 workers", SCALE, TORCHSERVE, Bound.AT_MOST, 0.3),
     Target("scale from 1 to 8 workers", SCALE_FURTHER, TORCHSERVE, Bound.AT_MOST, 0.15),
     Target("first good answer after kill -9 of the worker", RECOVERY, TORCHSERVE, Bound.AT_MOST, 0.15),
     Target("memory with 4 workers (PSS)", MEMORY, TORCHSERVE, Bound.AT_MOST, 0.35),
     _value("idle with 4 workers, all processes: millicores", IDLE, TORCHSERVE, Bound.AT_MOST, 2.0),
+    _value("scrape of 200 models with histograms: ms", SCRAPE, "", Bound.AT_MOST, 150.0),
+    _value("scrape of 200 models: ms of the slowest ping in 1,000", SCRAPE_STALL, "", Bound.AT_MOST, 20.0),
     _value("a kill every second: share of the rate kept", KILLS_KEPT, TORCHSERVE, Bound.AT_LEAST, 0.8),
     # A kill takes the batch that its worker runs; batches hold one request here.
     _value("a kill every second: requests lost per kill", KILLS_LOST, TORCHSERVE, Bound.AT_MOST, 1.0),
     _value("a kill every second: errors without a cause", KILLS_UNEXPLAINED, TORCHSERVE, Bound.AT_MOST, 0.0),
     _value("a kill every second: requests without an answer", KILLS_UNANSWERED, TORCHSERVE, Bound.AT_MOST, 0.0),
+    *(
+        Target(f"{kind}: rate", log_figure(kind, RATE), TORCHSERVE, Bound.AT_LEAST, least)
+        for kind, least in zip(LOGGED, (4.0, 4.0, 2.0), strict=True)
+    ),
+    *(
+        Target(f"a worker by itself, {bodies}: rate", codec_figure(bodies), TORCHSERVE, Bound.AT_LEAST, 2.0)
+        for bodies in BODIES[:3]
+    ),
+    Target(
+        "400 MB of weights, state_dict: memory with 4 workers",
+        memory_figure(FORMATS[0], WORKERS_AFTER_SCALING),
+        TORCHSERVE,
+        Bound.AT_MOST,
+        0.4,
+    ),
+    *(
+        Target(f"400 MB of weights, {form}: register", register_figure(form), TORCHSERVE, Bound.AT_MOST, 1.0)
+        for form in FORMATS[:2]
+    ),
+    Target("Open Inference, small JSON, 32 clients: rate", _SMALL_JSON, TORCHSERVE, Bound.AT_LEAST, 3.0),
+    Target("Open Inference, small JSON, 32 clients: rate", _SMALL_JSON, TRITON, Bound.AT_LEAST, 1.0),
+    _value("picture as a tensor: rate over that of plain bytes", TENSOR_OVER_RAW, "", Bound.AT_LEAST, 0.8),
+    *(_value(f"{name}: cost over that of a served no-op", name, "", Bound.AT_MOST, 1.0) for name in REFUSED),
 )
 
 SOAK_TARGETS = (

@@ -6,6 +6,7 @@ import json
 import re
 import resource
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,26 @@ def parse_report(text: str) -> WrkReport:
     )
 
 
-def write_script(path: Path, mime: str, body: str) -> None:
+def write_script(path: Path, mime: str, body: str, headers: Mapping[str, str] | None = None) -> None:
     """A script that fixes the request before the run, so that no Lua runs per request."""
     # A JSON string of ASCII text without escapes beyond \" and \\ is a Lua string as well.
     lines = [
         'wrk.method = "POST"',
         f'wrk.headers["Content-Type"] = {json.dumps(mime)}',
         f"wrk.body = {json.dumps(body)}",
+        *(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in (headers or {}).items()),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_body_script(path: Path, headers: Mapping[str, str], body: bytes) -> None:
+    """The same for a body of any bytes, which lies in a file beside the script."""
+    file = path.with_suffix(".body")
+    file.write_bytes(body)
+    lines = [
+        'wrk.method = "POST"',
+        f'wrk.body = io.open({json.dumps(str(file))}, "rb"):read("*a")',
+        *(f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()),
     ]
     path.write_text("\n".join(lines) + "\n")
 

@@ -16,9 +16,8 @@ import psutil
 import uvloop
 
 from modelserver.archives.dependencies import Dependencies
-from modelserver.archives.limits import Limits
 from modelserver.archives.store import ArchiveStore
-from modelserver.descriptors import Headroom, raise_limit
+from modelserver.descriptors import Headroom, grpc_connections, raise_limit
 from modelserver.ending import StopSignals, Threads, leave
 from modelserver.engine.assembly import Assembly
 from modelserver.engine.engine import Engine
@@ -46,8 +45,10 @@ from modelserver.settings.startup import InitialModel, initial_models
 from modelserver.settings.table import Settings
 from modelserver.settings.unserved import unserved_settings
 from modelserver.settings.version import version
+from modelserver.settings.worker_environment import worker_environment
 from modelserver.snapshots.restoration import restore
 from modelserver.snapshots.snapshots import Snapshots
+from modelserver.telemetry.system import SystemMetrics
 from modelserver.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -95,14 +96,10 @@ class Server:
             run_directory.path,
             _frame_limit(settings),
             settings.blacklist_env_vars,
-            _worker_environment(settings),
+            worker_environment(settings),
             by_hand=settings.debug,
         )
-        urls = [pattern.pattern for pattern in settings.allowed_urls]
-        limits = Limits(
-            size=settings.max_archive_size, members=settings.max_archive_members, patience=settings.download_timeout
-        )
-        store = ArchiveStore(settings.model_store, settings.temp_dir, urls, run_directory, limits)
+        store = ArchiveStore.of(settings, run_directory)
         assembly = Assembly(
             settings,
             placement=Placement(devices.count, devices.variable, devices.names),
@@ -112,14 +109,25 @@ class Server:
             environ=os.environ,
             cpu_launcher=_cpu_launcher(settings, telemetry),
         )
-        dependencies = Dependencies(
-            enabled=settings.install_py_dep_per_model,
-            temp_dir=settings.temp_dir,
-            environment={**os.environ, **_worker_environment(settings)},
-            hidden=settings.blacklist_env_vars,
-        )
+        dependencies = Dependencies.of(settings, os.environ)
         self._snapshots = Snapshots(settings, telemetry) if settings.snapshots else None
-        self._engine = Engine(settings, store, dependencies, assembly, telemetry, Gauge(devices), self._snapshots)
+        self._system = SystemMetrics(
+            settings,
+            telemetry,
+            lambda: self._engine.worker_pids(),
+            gpus=devices.names if devices.variable == "CUDA_VISIBLE_DEVICES" else (),
+            environment=_script_environment(settings),
+        )
+        self._engine = Engine(
+            settings,
+            store,
+            dependencies,
+            assembly,
+            telemetry,
+            Gauge(devices),
+            self._snapshots,
+            memory=self._system.memory,
+        )
         self._listeners = [
             Listener(connector) for connector in connectors(self._engine, telemetry, settings, authorization)
         ]
@@ -132,6 +140,7 @@ class Server:
         loop.set_default_executor(Threads())
         self._stop.attach(loop)
         await self._pool.open(self._nursery)
+        sampling = asyncio.create_task(self._system.run(), name="system metrics")
         try:
             await asyncio.to_thread(self._sweep)
             await self._publish_keys()
@@ -142,6 +151,7 @@ class Server:
             options = ProtocolOptions.of(self._settings, headroom.admits)
             https = self._https_options(headroom)
             for listener in self._listeners:
+                self._info(f"Initialize {listener.connector.name} server with: uvloop.")
                 await listener.listen(options, https)
                 self._info(f"{listener.connector.name} API bind to: {listener.address}")
             for grpc in self._grpc:
@@ -153,6 +163,7 @@ class Server:
             await self._stop.asked.wait()
             await self._go_lame()
         finally:
+            sampling.cancel()
             await self._close()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
@@ -236,6 +247,7 @@ class Server:
         if self._settings.model_snapshot is not None:
             await self._restore(self._settings.model_snapshot)
             return
+        failed = []
         for model in await asyncio.to_thread(self._initial_models):
             self._info(f"Loading initial models: {model.url}")
             registration = Registration(
@@ -250,11 +262,15 @@ class Server:
             except ServerError as error:
                 message = f"Failed to load model: {model.url}\n{error.type}: {error.message}"
                 self._telemetry.log("WARN", "ModelServer", message)
+                failed.append(model.url)
+        self._engine.begin(failed)
 
     async def _restore(self, snapshot: Snapshot) -> None:
         assert self._settings.model_store is not None
         text = self._settings.properties["model_snapshot"]
         await restore(snapshot, text, self._settings.model_store, self._engine, self._telemetry)
+        registered = {name for name, _ in self._engine.list_models()}
+        self._engine.begin(name for name in snapshot.models if name not in registered)
 
     def _initial_models(self) -> list[InitialModel]:
         assert self._settings.model_store is not None
@@ -301,7 +317,7 @@ def _grpc_listeners(
     from modelserver.rpc.services import listeners, server_credentials
 
     credentials = None if tls is None else server_credentials(tls.key, tls.chain, tls.authorities)
-    return listeners(engine, telemetry, settings, authorization, credentials)
+    return listeners(engine, telemetry, settings, authorization, credentials, grpc_connections())
 
 
 def _cpu_launcher(settings: Settings, telemetry: Telemetry) -> list[str] | None:
@@ -324,15 +340,11 @@ def _frame_limit(settings: Settings) -> int:
     return min(256 * max(settings.max_response_size, 1 << 20), (1 << 31) - 1)
 
 
-def _worker_environment(settings: Settings) -> dict[str, str]:
-    return {
-        "TS_DECODE_INPUT_REQUEST": settings.decode_input_request,
-        "TS_IPEX_ENABLE": settings.ipex_enable,
-        "TS_IPEX_GPU_ENABLE": settings.ipex_gpu_enable,
-        "TS_REQUEST_SEQUENCE_ID": settings.ts_header_key_sequence_id,
-        "TS_REQUEST_SEQUENCE_START": settings.ts_header_key_sequence_start,
-        "TS_REQUEST_SEQUENCE_END": settings.ts_header_key_sequence_end,
-    }
+def _script_environment(settings: Settings) -> dict[str, str]:
+    """What the command for system metrics gets to see: the same as a worker."""
+    environment = {**os.environ, **worker_environment(settings)}
+    hidden = settings.blacklist_env_vars
+    return {name: text for name, text in environment.items() if hidden is None or not hidden.fullmatch(name)}
 
 
 def _check_servable(settings: Settings) -> None:
@@ -374,12 +386,14 @@ def _run(settings: Settings, run_directory: RunDirectory, tls: Tls | None, stop:
     before, limit = raise_limit()
     telemetry = Telemetry(settings)
     telemetry.log("DEBUG", "ModelServer", f"Open files: at most {limit}, in workers {before}.")
-    logging.basicConfig(handlers=[_LibraryLog(telemetry)])
+    if not telemetry.python_logging:  # whose configuration libraries follow by themselves
+        logging.basicConfig(handlers=[_LibraryLog(telemetry)])
     logging.getLogger("python_multipart").disabled = True  # it warns of every malformed body; the client is told
     try:
         return _serve(settings, run_directory, nursery, telemetry, tls, stop)
     finally:
         telemetry.flush()
+        telemetry.log("INFO", "ModelServer", "Inference model server stopped.")
         telemetry.log("INFO", "ModelServer", "Torchserve stopped.")
         telemetry.close()
 

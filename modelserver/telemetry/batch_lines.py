@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,8 +16,9 @@ from modelserver.telemetry.scribe import Scribe, Source
 PATIENCE: Final = 1.0  # seconds that the last lines of a batch wait for the lines of its requests
 
 _FORMS: Final = 4096
-_HEAD: Final = ("sent", "sent_s", "sent_ms")
-_TAIL: Final = ("done", "done_s", "response_ms", "thread_time")
+_LOGGER: Final = "wlm.WorkerThread"
+_HEAD: Final = ("sent", "sent_s", "sent_ms", "sent_at", "record")
+_TAIL: Final = ("done", "done_s", "response_ms", "thread_time", "done_at", "record")
 _Forms = tuple[Form, Form, Source]  # before and after the lines of the requests; where metric updates come from
 
 
@@ -25,7 +26,7 @@ class _Tail(msgspec.Struct, gc=False):  # never part of a cycle, as the records
     """The last lines of a batch, due when the lines of all its requests are written."""
 
     form: Form
-    fields: tuple[str, ...]
+    fields: tuple[Any, ...]
     replied: float
     missing: int
 
@@ -35,6 +36,7 @@ class BatchLines:
 
     def __init__(self, scribe: Scribe) -> None:
         self._scribe = scribe
+        self._detailed = scribe.routes.detailed
         self._forms: dict[str, _Forms] = {}
         self._tails: dict[str, _Tail] = {}  # by request id, oldest first
 
@@ -47,16 +49,20 @@ class BatchLines:
         """Update metrics and write the first lines; the last ones now if no request follows."""
         head, tail, source = self._forms.get(record.worker) or self._new_forms(record.worker)
         clock, replied = self._scribe.clock, record.replied
-        sent = clock.stamps[int((record.sent + clock.offset) * 1000)]
-        head.repeat((sent.date, sent.seconds, sent.milliseconds))
+        if not head.silent:
+            sent = clock.stamps[int((record.sent + clock.offset) * 1000)]
+            fields = sent.date, sent.seconds, sent.milliseconds
+            head.repeat((*fields, sent, record) if self._detailed else fields)
         for metric in record.metrics:
             self._scribe.update_model(metric, clock.stamp(replied), source)
         thread_time = nanoseconds(replied, record.done) // MILLISECOND
         if tail.updates:
             tail.update(thread_time=float(thread_time))
-        done = clock.stamps[int((record.done + clock.offset) * 1000)]
-        response_ms = str(nanoseconds(record.sent, replied) // MILLISECOND)
-        self._hold(record, tail, (done.date, done.seconds, response_ms, java_whole(thread_time)))
+        if not tail.silent:
+            done = clock.stamps[int((record.done + clock.offset) * 1000)]
+            response_ms = str(nanoseconds(record.sent, replied) // MILLISECOND)
+            last = done.date, done.seconds, response_ms, java_whole(thread_time)
+            self._hold(record, tail, (*last, done, record) if self._detailed else last)
 
     def request_written(self, request_id: str) -> None:
         """The lines of this request are on the page."""
@@ -75,7 +81,7 @@ class BatchLines:
                 return
             self.request_written(request_id)
 
-    def _hold(self, record: BatchDone, form: Form, fields: tuple[str, ...]) -> None:
+    def _hold(self, record: BatchDone, form: Form, fields: tuple[Any, ...]) -> None:
         ids = record.ids
         if not ids:
             form.repeat(fields)
@@ -86,13 +92,15 @@ class BatchLines:
 
     def _new_forms(self, worker: str) -> _Forms:
         thread = thread_name(worker)
-        head, tail = Form(self._scribe, thread), Form(self._scribe, thread)
-        if self._scribe.writes_info:
-            head.server("sent", "INFO", "wlm.WorkerThread", f"Looping backend response at: {field('sent_ms')}")
+        head, tail = Form(self._scribe.page, thread), Form(self._scribe.page, thread)
+        if self._scribe.routes.request_debug:
+            head.server(
+                "sent", "DEBUG", _LOGGER, f"Flushing req.cmd PREDICT repeats 1 to backend at: {field('sent_ms')}"
+            )
+        head.server("sent", "INFO", _LOGGER, f"Looping backend response at: {field('sent_ms')}")
         head.model("sent", f"Backend received inference at: {field('sent_s')}")
-        if self._scribe.writes_info:
-            tail.server("done", "INFO", "wlm.WorkerThread", f"Backend response time: {field('response_ms')}")
-        tail.metric("done", "WorkerThreadTime", ("Host",), "thread_time")
+        tail.server("done", "INFO", _LOGGER, f"Backend response time: {field('response_ms')}")
+        tail.metric("done", self._scribe.server_series("WorkerThreadTime", ("Host",)), "thread_time")
         if len(self._forms) >= _FORMS:
             self._forms.clear()
         forms = self._forms[worker] = head.finish(_HEAD), tail.finish(_TAIL), Source(thread + "-stdout")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from modelserver.telemetry.definitions import COUNTER, Definition, Definitions
-from modelserver.telemetry.exposition import check_exposable, render
+from modelserver.errors import ConfigurationError
+from modelserver.telemetry.definitions import COUNTER, TYPES, Definition, Definitions
+from modelserver.telemetry.exposition import check_exposable, pieces
 from modelserver.telemetry.families import Family
+from modelserver.telemetry.latencies import Latencies, with_latencies
+from modelserver.telemetry.records import MetricUpdate
 
 LOG: Final = "LOG"
 PROMETHEUS: Final = "PROMETHEUS"
@@ -37,16 +40,45 @@ class Series:
 class Catalogue:
     """Definitions put to work in one metrics mode. One thread uses it."""
 
-    def __init__(self, definitions: Definitions, mode: str) -> None:
-        """Raises ConfigurationError where stored metrics have names that cannot be exposed."""
+    def __init__(self, definitions: Definitions, mode: str, *, detects: bool = False, histograms: bool = False) -> None:
+        """With `detects`, unknown worker metrics may be defined by `detect`. With `histograms`, the `latencies` are
+        kept, in a mode that exposes anything.
+
+        Raises ConfigurationError where stored metrics have names that cannot be exposed.
+        """
         stored_server, stored_model = _stored(definitions, mode)
+        if histograms and mode != LOG:
+            stored_server = with_latencies(stored_server, definitions.server)
         check_exposable([*stored_server, *stored_model])
+        self._exposed = [*stored_server, *stored_model]
+        self._stores_model = mode == PROMETHEUS
+        self.detects = detects
         self.server = Section(definitions.server, stored_server)
         self.model = Section(definitions.model, stored_model)
+        self.latencies = Latencies(self.server.families) if histograms and mode != LOG else None
 
-    def render(self, names: Sequence[str]) -> str:
-        """The Prometheus text of what is stored, see `exposition.render`."""
-        return render([*self.server.families.values(), *self.model.families.values()], names)
+    def detect(self, update: MetricUpdate) -> None:
+        """Define a worker metric by its first update: its type, unit and label names are fixed from then on.
+
+        Raises ValueError for one that has no type, or a name that cannot be exposed.
+        """
+        kind = update.type.lower()
+        if kind not in TYPES:
+            raise ValueError(f"Its type is not known: {update.type or 'the line has none'}")
+        labels = (*[name for name, _ in update.dimensions], "Hostname")
+        definition = Definition(update.name, kind, update.unit, labels)
+        if self._stores_model:
+            try:
+                check_exposable([*self._exposed, definition])
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None
+            self._exposed.append(definition)
+        self.model.add(definition, stored=self._stores_model)
+
+    def pieces(self, names: Sequence[str], *, openmetrics: bool) -> Iterator[str]:
+        """The text of what is stored, see `exposition.pieces`."""
+        families = [*self.server.families.values(), *self.model.families.values()]
+        return pieces(families, names, openmetrics=openmetrics)
 
 
 class Section:
@@ -57,10 +89,16 @@ class Section:
         self.families = {definition.name: Family(definition) for definition in stored}
         self._series: dict[tuple[str, tuple[str, ...]], Series] = {}
 
+    def add(self, definition: Definition, *, stored: bool) -> None:
+        """One more metric, of a new name."""
+        self._definitions[definition.name] = definition
+        if stored:
+            self.families[definition.name] = Family(definition)
+
     def series(self, name: str, values: tuple[str, ...]) -> Series | None:
         """The series with these label values, the host name last; None if no such metric is defined.
 
-        Raises ValueError for a wrong number of values.
+        Raises ValueError for a wrong number of values, and where a stored metric has too many series already.
         """
         key = name, values
         if series := self._series.get(key):

@@ -1,4 +1,4 @@
-"""Standard output, which may be a file, a terminal, or a pipe whose reader stalls or goes away."""
+"""Standard output and standard error, be they files, terminals, or pipes whose readers stall or leave."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import stat
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
+STANDARD_OUTPUT: Final = 1
 STALL: Final = 1.0  # seconds a reader may leave the pipe full before lines are dropped
 
 
 class Console:
-    """The writing end of standard output. A failure switches it off, a stalled reader loses lines; both are told."""
+    """The writing end of one of them. A failure switches it off, a stalled reader loses lines; both are told."""
 
-    def __init__(self, stream: BinaryIO | None, complain: Callable[[str], None], stall: float = STALL) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO | None,
+        complain: Callable[[str], None],
+        stall: float = STALL,
+        descriptor: int = STANDARD_OUTPUT,
+    ) -> None:
+        """Without a stream, the descriptor of this process."""
         self._complain = complain
-        self._stream = stream if stream is not None else _standard_output()
+        self._name = "Standard output" if descriptor == STANDARD_OUTPUT else "Standard error"
+        self._stream = stream if stream is not None else _open(descriptor)
         self._stall = stall
         self._stalled = False
         self._owed = b""  # the rest of a line that a stalled reader has the beginning of
@@ -29,7 +38,7 @@ class Console:
             self._write_all(self._stream, self._owed + text)
         except (OSError, ValueError) as error:  # ValueError: the stream was closed by its owner
             self._stream = None
-            self._complain(f"Standard output is gone ({error}): lines go to the log files only.")
+            self._complain(f"{self._name} is gone ({error}): lines go to the log files only.")
 
     def _write_all(self, stream: BinaryIO, text: bytes) -> None:
         position = 0
@@ -51,21 +60,21 @@ class Console:
         poll.register(stream, select.POLLOUT)
         ready = bool(poll.poll(0 if self._stalled else self._stall * 1000))
         if not ready and not self._stalled:
-            self._complain("Nobody reads standard output: its lines are dropped until somebody does.")
+            self._complain(f"Nobody reads {self._name.lower()}: its lines are dropped until somebody does.")
         self._stalled = not ready
         return ready
 
 
-def _standard_output() -> BinaryIO | None:
-    """Descriptor 1 without a buffer; a pipe or terminal is opened anew, so that only we see it as non-blocking."""
+def _open(descriptor: int) -> BinaryIO | None:
+    """The descriptor without a buffer; a pipe or terminal is opened anew, so that only we see it as non-blocking."""
     try:
-        mode = os.fstat(1).st_mode
+        mode = os.fstat(descriptor).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
             try:
-                descriptor = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-                return os.fdopen(descriptor, "wb", buffering=0)
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                return os.fdopen(os.open(f"/proc/self/fd/{descriptor}", flags), "wb", buffering=0)
             except OSError:
                 pass  # not ours to open: it is written to as it is
-        return os.fdopen(1, "wb", buffering=0, closefd=False)
+        return os.fdopen(descriptor, "wb", buffering=0, closefd=False)
     except OSError:
         return None

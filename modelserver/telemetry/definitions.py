@@ -12,7 +12,7 @@ import yaml
 COUNTER: Final = "counter"
 GAUGE: Final = "gauge"
 HISTOGRAM: Final = "histogram"
-_TYPES: Final = (COUNTER, GAUGE, HISTOGRAM)
+TYPES: Final = (COUNTER, GAUGE, HISTOGRAM)
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
@@ -29,6 +29,7 @@ class Definition:
     unit: str
     labels: tuple[str, ...]
     buckets: tuple[float, ...] = BUCKETS  # upper bounds without +Inf, histograms only
+    help: str = ""  # a sentence; "" for the one that names type and unit
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ def _read_section(
         return defaults.section(section)
     definitions = []
     for kind, specs in types.items():
-        if kind not in _TYPES:
+        if kind not in TYPES:
             found.warnings.append(f"Unknown metric type in {section}: {kind}")
             continue
         if specs is not None and not isinstance(specs, list):

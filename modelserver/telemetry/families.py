@@ -5,9 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from modelserver.telemetry.definitions import COUNTER, HISTOGRAM, Definition
 from modelserver.telemetry.doubles import prometheus_double
+
+# Of one family: label values come from handlers, and one that labels by request must not fill the memory.
+SERIES_LIMIT: Final = 10_000
 
 Sample = tuple[str, str, float]  # name, label block with its braces, value
 
@@ -104,11 +108,16 @@ class Family:
             self.child(())
 
     def child(self, values: tuple[str, ...]) -> Child:
-        """The series with these label values, made on first sight. Raises ValueError for a wrong number of them."""
+        """The series with these label values, made on first sight.
+
+        Raises ValueError for a wrong number of them, and beyond SERIES_LIMIT series.
+        """
         if child := self._children.get(values):
             return child
         if len(values) != len(self.definition.labels):
             raise ValueError("Incorrect number of labels.")
+        if len(self._children) >= SERIES_LIMIT:
+            raise ValueError(f"More than {SERIES_LIMIT} series; further label values are not recorded.")
         child = self._children[values] = self._new_child(values)
         return child
 

@@ -1,16 +1,18 @@
-"""One log file: appended to, rolled by day and size, and patient with a disk that fails."""
+"""One log file: appended to, rolled by time and size, and patient with a disk that fails."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
-from pathlib import Path
+from datetime import datetime
 from typing import Final
 
+from modelserver.logconfig.plan import FileTarget, Rolling
 from modelserver.telemetry.archives import Archives
 from modelserver.telemetry.clock import Clock
+from modelserver.telemetry.java_dates import finest_unit, ordinal
 
-SIZE_LIMIT: Final = 100 << 20  # bytes
 RETRY: Final = 10.0  # seconds between attempts after a failure
 REMINDER: Final = 3600.0  # seconds between complaints about the same failure
 
@@ -18,26 +20,24 @@ REMINDER: Final = 3600.0  # seconds between complaints about the same failure
 class LogFile:
     """The writing end of one file. Failures are told to `complain`, not again and again, and never raised."""
 
-    def __init__(self, path: Path, clock: Clock, complain: Callable[[str], None], size_limit: int = SIZE_LIMIT) -> None:
-        self.path = path
+    def __init__(self, target: FileTarget, clock: Clock, complain: Callable[[str], None]) -> None:
+        self.path = target.path
         self._clock = clock
         self._complain = complain
-        self._size_limit = size_limit
-        self._archives = Archives(path)
+        self._roller = _Roller(target, clock) if target.rolling else None
         self._descriptor = -1
         self._size = 0
-        self._day = ""
         self._retry_at = 0.0
         self._complaint = ""
         self._complain_again_at = 0.0
-        self._open()
+        self._open(0 if target.append else os.O_TRUNC)
 
     def write(self, text: bytes) -> None:
         """Append whole lines; they are lost while the file cannot be written."""
         if self._descriptor < 0 and (self._clock.monotonic() < self._retry_at or not self._open()):
             return
-        if self._due(len(text)):
-            self._roll()
+        if self._roller and self._clock.monotonic() >= self._retry_at and self._roller.due(self._size, len(text)):
+            self._roll(self._roller)
         if self._descriptor >= 0:
             self._append(text)
 
@@ -49,18 +49,23 @@ class LogFile:
 
     def wait_for_archives(self) -> None:
         """Return when no archive is being packed."""
-        self._archives.wait()
+        if self._roller:
+            self._roller.archives.wait()
 
-    def _open(self) -> bool:
+    def _open(self, flags: int = 0) -> bool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o644)
             present = os.fstat(self._descriptor)
         except OSError as error:
             self._fail(f"Unable to create file {self.path}: {error.strerror}")
             return False
         self._size = present.st_size
-        self._day = self._clock.date(present.st_mtime if present.st_size else self._clock.now())[:10]
+        if not stat.S_ISREG(present.st_mode):
+            self._roller = None  # somebody's /dev/stdout is not ours to rename
+        if self._roller:
+            self._roller.begin(present.st_mtime if present.st_size else self._clock.now())
         return True
 
     def _append(self, text: bytes) -> None:
@@ -74,26 +79,14 @@ class LogFile:
             self.close()
             self._fail(f"Unable to write to file {self.path}: {error.strerror}")
 
-    def _due(self, more: int) -> bool:
-        today = self._today()
-        if not self._size:
-            self._day = today
-            return False
-        outgrown = self._day != today or self._size + more > self._size_limit
-        # While the last archive is being packed the file grows on: a second one behind it would only pile up.
-        return outgrown and not self._archives.busy and self._clock.monotonic() >= self._retry_at
-
-    def _roll(self) -> None:
+    def _roll(self, roller: _Roller) -> None:
         try:
-            self._archives.add(self._day)
+            roller.roll()
         except OSError as error:
             self._fail(f"Unable to roll file {self.path}: {error.strerror}")
             return
         self.close()
         self._open()
-
-    def _today(self) -> str:
-        return self._clock.date(self._clock.now())[:10]
 
     def _fail(self, message: str) -> None:
         now = self._clock.monotonic()
@@ -101,3 +94,49 @@ class LogFile:
         if message != self._complaint or now >= self._complain_again_at:
             self._complaint, self._complain_again_at = message, now + REMINDER
             self._complain(message)
+
+
+class _Roller:
+    """Knows when a file is due to be moved away, and moves it."""
+
+    def __init__(self, target: FileTarget, clock: Clock) -> None:
+        rolling = target.rolling
+        assert rolling is not None
+        self._rolling: Rolling = rolling
+        self._clock = clock
+        self.archives = Archives(target.path, rolling.pattern, rolling.keep)
+        self._unit = finest_unit(self.archives.dates)
+        self._at_start = rolling.at_start
+        self._begun = ""  # ISO date: when the file was begun, or written last before this server
+        self._looked = ""  # the second of the last look at the time
+
+    def begin(self, wall: float) -> None:
+        """A file is opened that is of that time."""
+        self._begun = self._clock.date(wall)
+        self._looked = ""
+
+    def due(self, size: int, more: int) -> bool:
+        """Whether a file of that size is to be moved away before more is written to it."""
+        now = self._clock.date(self._clock.now())
+        if not size:
+            self._begun, self._at_start = now, False
+            return False
+        outgrown = bool(self._rolling.size) and size + more > self._rolling.size
+        # While the last archive is being packed the file grows on: a second one behind it would only pile up.
+        return (outgrown or self._at_start or self._expired(now)) and not self.archives.busy
+
+    def roll(self) -> None:
+        """Move the file away. Raises OSError."""
+        self.archives.add(datetime.fromisoformat(self._begun.replace(",", ".")))
+        self._at_start = False
+
+    def _expired(self, now: str) -> bool:
+        """Dates in the pattern change at most once a second; so this is asked no more often."""
+        interval = self._rolling.interval
+        if not interval or not self._unit or now[:19] == self._looked:
+            return False
+        begun, current = (ordinal(datetime.fromisoformat(text[:19]), self._unit) for text in (self._begun, now))
+        expired = current // interval != begun // interval if self._rolling.modulate else current - begun >= interval
+        if not expired:
+            self._looked = now[:19]
+        return expired

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 PREFIXES: Final = ("[METRICS]", "INFO > [METRICS]")
 _START: Final = re.compile(r"(?:INFO > )?\[METRICS\]\s*")
 
-# The type serves metrics that no definition names; the time is the printer's own, the log has the server's.
+# The time is the printer's own, the log has the server's.
 _LINE: Final = re.compile(
     r"(?P<name>[\w\s-]+)\.(?P<unit>[\w\s/%.-]+):(?P<value>[\w.+-]+)"
-    r"\|#(?P<dimensions>[^|]*)(?:\|#type:[^|,]+)?"
+    r"\|#(?P<dimensions>[^|]*)(?:\|#type:(?P<type>[^|,]+))?"
     r"\|#hostname:(?P<hostname>[^,]+),[^,]+(?:,(?P<request_ids>.*))?"
 )
 
@@ -27,6 +27,8 @@ class PrintedMetric(NamedTuple):
     dimensions: list[tuple[str, str]]
     hostname: str
     request_ids: str = ""
+    unit: str = ""
+    type: str = ""  # only metrics that no definition names need one
 
 
 def message(line: str) -> str:
@@ -44,7 +46,13 @@ def parse(line: str) -> PrintedMetric | None:
     except ValueError:
         return None
     return PrintedMetric(
-        match["name"], value, _dimensions(match["dimensions"]), match["hostname"], match["request_ids"] or ""
+        match["name"],
+        value,
+        _dimensions(match["dimensions"]),
+        match["hostname"],
+        match["request_ids"] or "",
+        match["unit"],
+        match["type"] or "",
     )
 
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
+
+# In the place of a status: the end of a response that came in pieces, and was recorded when it began.
+ENDED: Final = -1
+
+
+class Reading(NamedTuple):
+    """One value of a metric of this machine; the host name is not among its label values."""
+
+    name: str
+    value: float
+    labels: tuple[str, ...] = ("Host",)
 
 
 class MetricUpdate(Protocol):
@@ -15,6 +26,10 @@ class MetricUpdate(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def type(self) -> str: ...
     @property
     def value(self) -> float: ...
     @property
@@ -44,6 +59,25 @@ class RequestDone(msgspec.Struct, gc=False):
     sent: float
     replied: float
     ok: bool
+
+
+class RequestTraced(msgspec.Struct, gc=False):
+    """One prediction for which there is to be a trace; `method` "gRPC" has gRPC's status."""
+
+    method: str
+    target: str
+    status: int
+    received: float
+    responded: float
+    worker: str
+    model: str
+    label: str
+    request_id: str
+    sent: float
+    replied: float
+    handler: float  # seconds inside the handler, 0 if unknown
+    traceparent: str
+    tracestate: str
 
 
 class BatchDone(msgspec.Struct, gc=False):
@@ -92,6 +126,13 @@ class WorkerMetrics(msgspec.Struct, gc=False):
     metrics: Sequence[MetricUpdate]
 
 
+class HostReadings(msgspec.Struct, gc=False):
+    """A look at this machine."""
+
+    moment: float
+    readings: Sequence[Reading]
+
+
 class Announcement(msgspec.Struct):
     """A bare line for standard output."""
 
@@ -102,6 +143,7 @@ class Scrape(msgspec.Struct):
     """A wish for the Prometheus text; `answer` lives on `loop`."""
 
     names: tuple[str, ...]
+    openmetrics: bool
     answer: asyncio.Future[bytes]
     loop: asyncio.AbstractEventLoop
 
@@ -117,6 +159,6 @@ class Flush(msgspec.Struct):
     written: threading.Event
 
 
-Event = RequestDone | BatchDone | ServerLine | Printed | WorkerLoaded | WorkerMetrics
+Event = RequestDone | RequestTraced | BatchDone | ServerLine | Printed | WorkerLoaded | WorkerMetrics | HostReadings
 Control = Announcement | Scrape | Flush
 Record = Event | Control

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from modelserver.telemetry.clock import MILLISECOND, nanoseconds
 from modelserver.telemetry.doubles import java_thousandths, java_whole
 from modelserver.telemetry.forms import Form, field
 from modelserver.telemetry.page import thread_name
-from modelserver.telemetry.records import RequestDone
+from modelserver.telemetry.records import ENDED, RequestDone
 from modelserver.telemetry.scribe import Scribe
 
 LISTENER_THREAD: Final = "listener"  # names lines that belong to no worker
@@ -21,7 +21,8 @@ _WAITING: Final = f"Waiting time ns: {field('queue_ns')}, Backend time ns: {fiel
 # fmt: off
 _FIELDS: Final = (
     "received", "received_s", "responded", "responded_s", "replied", "replied_s",
-    "id", "access", "latency", "queue", "queue_ms", "one", "queue_ns", "backend_ns",
+    "id", "access", "latency", "queue", "queue_ms", "one",
+    "queue_ns", "backend_ns", "received_at", "responded_at", "replied_at", "record",
 )
 # fmt: on
 
@@ -34,6 +35,8 @@ class RequestLines:
 
     def __init__(self, scribe: Scribe) -> None:
         self._scribe = scribe
+        self._series = scribe.server_series
+        self._more = scribe.routes.request_debug or scribe.routes.detailed  # lines that need further fields
         self._forms: dict[_Key, Form] = {}
 
     def write(self, record: RequestDone) -> None:
@@ -52,9 +55,10 @@ class RequestLines:
         queue_ns, latency_ns = nanoseconds(record.received, record.sent), nanoseconds(record.received, replied)
         if form.updates:
             _update(form, queue_ns, latency_ns)
-        form.write(self._fields(record, replied, queue_ns, latency_ns))
+        if not form.silent:
+            form.write(self._fields(record, replied, queue_ns, latency_ns))
 
-    def _fields(self, record: RequestDone, replied_at: float, queue_ns: int, latency_ns: int) -> tuple[str, ...]:
+    def _fields(self, record: RequestDone, replied_at: float, queue_ns: int, latency_ns: int) -> tuple[Any, ...]:
         stamps, offset = self._scribe.clock.stamps, self._scribe.clock.offset
         received = stamps[int((record.received + offset) * 1000)]
         responded = stamps[int((record.responded + offset) * 1000)]
@@ -68,22 +72,23 @@ class RequestLines:
             java_thousandths(latency_ns), java_thousandths(queue_ns), java_whole(queue_ns // MILLISECOND), "1.0",
         )
         # fmt: on
-        if not self._scribe.writes_debug:
+        if not self._more:
             return fields
-        return *fields, str(queue_ns), str(nanoseconds(record.sent or replied_at, replied_at))
+        backend_ns = str(nanoseconds(record.sent or replied_at, replied_at))
+        return *fields, str(queue_ns), backend_ns, received, responded, replied, record
 
     def _new_form(self, key: _Key) -> Form:
         worker, model, label, status, grpc, replied, ok = key
-        form = Form(self._scribe, thread_name(worker) or LISTENER_THREAD)
+        form = Form(self._scribe.page, thread_name(worker) or LISTENER_THREAD)
         labels = (model, label)
-        if model:
-            form.metric("received", "ts_inference_requests_total", labels, "one", LISTENER_THREAD)
-        if worker and replied and self._scribe.writes_info:
+        if model and status != ENDED:
+            form.metric("received", self._series("ts_inference_requests_total", labels), "one", LISTENER_THREAD)
+        if worker and replied:
             form.server("replied", "INFO", "wlm.BatchAggregator", f"Sending response for jobId {field('id')}")
-        if grpc or status:
+        if grpc or status > 0:
             form.access("responded", field("access"))
         if not grpc and (name := _STATUS_METRICS.get(min(status // 100, 5))):
-            form.metric("responded", name, _HOST, "one")
+            form.metric("responded", self._series(name, _HOST), "one")
         if model and ok:
             self._add_success(form, labels)
         if len(self._forms) >= _FORMS:
@@ -92,11 +97,11 @@ class RequestLines:
         return form
 
     def _add_success(self, form: Form, labels: tuple[str, str]) -> None:
-        form.metric("replied", "ts_inference_latency_microseconds", labels, "latency")
-        form.metric("replied", "ts_queue_latency_microseconds", labels, "queue")
-        if self._scribe.writes_debug:
+        form.metric("replied", self._series("ts_inference_latency_microseconds", labels), "latency")
+        form.metric("replied", self._series("ts_queue_latency_microseconds", labels), "queue")
+        if self._scribe.routes.request_debug:
             form.server("replied", "DEBUG", "job.RestJob", _WAITING)
-        form.metric("replied", "QueueTime", _HOST, "queue_ms")
+        form.metric("replied", self._series("QueueTime", _HOST), "queue_ms")
 
 
 def _update(form: Form, queue_ns: int, latency_ns: int) -> None:

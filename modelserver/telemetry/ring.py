@@ -9,6 +9,7 @@ from typing import Final
 from modelserver.telemetry.records import Event, Printed, Record
 
 EVENTS: Final = 1 << 16  # waiting: two seconds of the highest load, in some 25 MB
+_SPARE: Final = 8  # the part of the room that may be taken before what can be spared is dropped
 PRINTED: Final = 16 << 20  # characters of worker output waiting
 
 
@@ -35,6 +36,13 @@ class Ring:
         self._queue.append(event)
         if self.idle:
             self._stirred.set()
+
+    def offer_spare(self, event: Event) -> bool:
+        """Append an event that takes long to be written, unless others would have to be dropped for it soon."""
+        if len(self._queue) >= self._limit // _SPARE:
+            return False
+        self.offer(event)
+        return True
 
     def offer_printed(self, event: Printed) -> None:
         """Append a line of worker output, unless too much of it waits already."""

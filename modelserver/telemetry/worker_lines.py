@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from modelserver.logconfig.plan import MODEL_LOG
 from modelserver.telemetry import metric_lines
 from modelserver.telemetry.page import thread_name
 from modelserver.telemetry.records import Printed, WorkerLoaded, WorkerMetrics
@@ -27,12 +28,13 @@ class WorkerLines:
             self._metric(record, thread)
             return
         level = "WARN" if record.stream == "stderr" else "INFO"
-        self._scribe.page.model(self._scribe.clock.stamp(record.moment).date, level, thread, record.line)
+        self._scribe.line(self._scribe.clock.stamp(record.moment), level, MODEL_LOG, thread, record.line)
 
     def loaded(self, record: WorkerLoaded) -> None:
-        """The time to load."""
+        """The time to load, and, as loading is a round trip, the whole milliseconds that the server itself took."""
         labels, thread = (record.worker, "Host"), thread_name(record.worker)
         self._scribe.update_server("WorkerLoadTime", labels, float(int(record.milliseconds)), record.moment, thread)
+        self._scribe.update_server("WorkerThreadTime", ("Host",), 0.0, record.moment, thread)
 
     def metrics(self, record: WorkerMetrics) -> None:
         """Updates through the metrics API outside a batch."""

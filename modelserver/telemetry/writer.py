@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from modelserver.telemetry.batch_lines import PATIENCE, BatchLines
+from modelserver.telemetry.host_lines import HostLines
 from modelserver.telemetry.outlets import Outlets
 from modelserver.telemetry.records import (
     Announcement,
     BatchDone,
     Flush,
+    HostReadings,
     Printed,
     Record,
     RequestDone,
@@ -31,6 +34,10 @@ INTERVAL: Final = 0.03  # seconds between two drains under load
 # for each text and the kernel has to clear them (a quarter of the time, measured). Every write lets the event loop have
 # the interpreter.
 CHUNK: Final = 96
+# Characters of a scrape made in one stretch, about a millisecond, and seconds between two: each turn of the event loop
+# would have to wait for the interpreter's switch interval of 5 ms otherwise.
+STRETCH: Final = 1 << 16
+BREATH: Final = 0.0001
 LIMIT: Final = 5.0  # seconds that flushing and stopping wait for a disk that hangs
 
 
@@ -51,12 +58,18 @@ class Writer:
             Printed: workers.printed,
             WorkerLoaded: workers.loaded,
             WorkerMetrics: workers.metrics,
+            HostReadings: HostLines(scribe).write,
             Announcement: self._announce,
             Scrape: self._scrape,
             Flush: self._flush,
         }
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+
+    def also(self, kind: type[Record], handler: Callable[[Any], None]) -> None:
+        """Hand records of that kind to another handler, behind the one that has them already; before the start."""
+        first = self._handlers.get(kind)
+        self._handlers[kind] = handler if first is None else _both(first, handler)
 
     def start(self) -> None:
         """Start the thread."""
@@ -107,18 +120,28 @@ class Writer:
             except Exception as error:
                 # Whatever one record holds, the next ones must be written.
                 text = f"A {type(record).__name__} record could not be written: {error!r}"
-                self._scribe.complain("ERROR", "telemetry", text)
+                with contextlib.suppress(Exception):  # the same may be wrong with this line
+                    self._scribe.complain("ERROR", "telemetry", text)
 
     def _request(self, record: RequestDone) -> None:
         self._requests.write(record)
-        self._batches.request_written(record.request_id)
+        if record.replied:  # not when a response begins whose last pieces are yet to come
+            self._batches.request_written(record.request_id)
 
     def _announce(self, record: Announcement) -> None:
         self._outlets.write(self._scribe.page)
         self._outlets.announce(record.line)
 
     def _scrape(self, record: Scrape) -> None:
-        text = self._scribe.catalogue.render(record.names).encode("utf-8", "backslashreplace")
+        pieces: list[str] = []
+        held = 0
+        for piece in self._scribe.catalogue.pieces(record.names, openmetrics=record.openmetrics):
+            pieces.append(piece)
+            held += len(piece)
+            if held >= STRETCH:
+                held = 0
+                time.sleep(BREATH)
+        text = "".join(pieces).encode("utf-8", "backslashreplace")
         with contextlib.suppress(RuntimeError):  # the loop has stopped: nobody waits any more
             record.loop.call_soon_threadsafe(record.resolve, text)
 
@@ -126,3 +149,11 @@ class Writer:
         self._batches.release(float("inf"))
         self._outlets.write(self._scribe.page)
         record.written.set()
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def handle(record: Any) -> None:
+        first(record)
+        second(record)
+
+    return handle

@@ -11,14 +11,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+MAX_BODY = 1000
 WORKER = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
 
 
 class State:
     """Workers by model; a dead one is replaced after one request has failed for it."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, key: str | None) -> None:
         self.store = store
+        self.key = key  # value of the header that opens everything; None: all is open
         self.workers: dict[str, list[subprocess.Popen[bytes]]] = {}
         self.lock = threading.Lock()
 
@@ -52,15 +54,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def respond(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
-        self.rfile.read(length)
-        with self.state.lock:
-            status, body = self.route()
+        if length > MAX_BODY:
+            status, body = 413, b"too large"
+        else:
+            self.rfile.read(length)
+            with self.state.lock:
+                status, body = self.route() if self.is_admitted() else (400, b"no key")
         self.send_response(status)
+        if self.close_connection or status in (400, 404, 413):
+            self.send_header("Connection", "close")  # closes it, too
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     do_GET = do_POST = do_PUT = respond
+
+    def is_admitted(self) -> bool:
+        """Whoever shows a key, or only wants to know whether the server is there."""
+        return self.state.key in (None, self.headers.get("Authorization")) or self.path == "/ping"
 
     def route(self) -> tuple[int, bytes]:
         target = urlsplit(self.path)
@@ -82,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
                     for index, worker in enumerate(self.state.workers[model])
                 ]
                 return 200, json.dumps([{"modelName": model, "workers": workers}]).encode()
-            case "POST", ["predictions", model]:
+            case "POST", ["predictions", model] if model in self.state.workers:
                 return (503, b"{}") if self.state.replace_dead(model) else (200, b"ok")
         return 404, b"no such route"
 
@@ -92,16 +103,20 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("--start", "--foreground", "--ncs", "--disable-token-auth", "--enable-model-api"):
+    for flag in ("--start", "--foreground", "--ncs", "--enable-model-api"):
         parser.add_argument(flag, action="store_true", required=True)
+    parser.add_argument("--disable-token-auth", action="store_true")
     parser.add_argument("--model-store", type=Path, required=True)
     parser.add_argument("--ts-config", type=Path, required=True)
     options = parser.parse_args()
     settings = dict(line.split("=", 1) for line in options.ts_config.read_text().splitlines())
-    Handler.state = State(options.model_store)
-    for key in ("inference_address", "management_address"):
-        server = Server(("127.0.0.1", urlsplit(settings[key]).port or 0), Handler)
-        threading.Thread(target=server.serve_forever).start()
+    Handler.state = State(options.model_store, None if options.disable_token_auth else "Bearer open")
+    keys = {api: {"key": "open"} for api in ("inference", "management")}
+    Path("key_file.json").write_text(json.dumps(keys))
+    addresses = [urlsplit(settings[f"{api}_address"]) for api in ("inference", "management")]
+    servers = [Server(("127.0.0.1", address.port or 0), Handler) for address in addresses]  # both listen, then ...
+    for server in servers:
+        threading.Thread(target=server.serve_forever).start()  # ... one answers
 
 
 if __name__ == "__main__":

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.figures import IDLE, KILL_LOOP, KILLS_LOST, LIFECYCLE, MEMORY, RATE, Samples, load_figure
-from benchmarks.plan import FULL, NOOP, QUICK, Deployment, Point
+from benchmarks.figures import (
+    IDLE,
+    KILL_LOOP,
+    KILLS_LOST,
+    LIFECYCLE,
+    LOGGED,
+    MEMORY,
+    RATE,
+    REFUSED,
+    SCRAPE,
+    SCRAPE_STALL,
+    Samples,
+    grpc_figure,
+    handler_figures,
+    load_figure,
+    log_figure,
+)
+from benchmarks.plan import FULL, GRPC_POINTS, NOOP, QUICK, Deployment, Point
 from benchmarks.targets import (
     MODELSERVER,
     SOAK_TARGETS,
@@ -89,7 +105,10 @@ def test_targets_of_the_soak_need_no_other_server() -> None:
 
 def test_every_target_is_measured_by_a_full_run() -> None:
     measured = {load_figure(point, kind) for point in FULL.points for kind in (RATE, "p50")}
-    measured |= {*LIFECYCLE, *KILL_LOOP}
+    measured |= {grpc_figure(point, kind) for point in GRPC_POINTS for kind in (RATE, "p50")}
+    measured |= {*LIFECYCLE, *KILL_LOOP, *REFUSED, SCRAPE, SCRAPE_STALL}
+    measured |= {log_figure(kind, RATE) for kind in LOGGED}
+    measured |= handler_figures()
     assert {target.figure for target in TARGETS} <= measured
 
 

@@ -66,6 +66,7 @@ class ServerProcess:
             **os.environ,
             "TEMP": str(self.temp),
             "TMPDIR": str(self.temp),
+            "XDG_CACHE_HOME": str(directory / "cache"),
             "LOG_LOCATION": str(directory / "logs"),
             "METRICS_LOCATION": str(directory / "logs"),
             **(environment or {}),
@@ -165,7 +166,7 @@ class ServerProcess:
 
     def url(self, api: str = "Inference") -> str:
         """Base URL of an API, from the server's own log."""
-        found = re.search(rf"{api} API bind to: (https?://\S+)", self.output)
+        found = re.search(rf"{api} API bind to: (https?://[^\s\"]+)", self.output)
         assert found, self.output
         return found[1]
 

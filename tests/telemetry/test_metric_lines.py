@@ -20,17 +20,20 @@ LEVEL = [("ModelName", "probe"), ("Level", "Model")]
     [
         (
             "[METRICS]A.Count:2|#ModelName:probe,Level:Model|#type:COUNTER|#hostname:node1,1795159357,id-1,id-2",
-            PrintedMetric("A", 2.0, LEVEL, "node1", "id-1,id-2"),
+            PrintedMetric("A", 2.0, LEVEL, "node1", "id-1,id-2", "Count", "COUNTER"),
         ),
         (
             "INFO > [METRICS]RawCpp.Count:1|#Level:Model|#type:COUNTER|#hostname:h,1700000000",
-            PrintedMetric("RawCpp", 1.0, [("Level", "Model")], "h"),
+            PrintedMetric("RawCpp", 1.0, [("Level", "Model")], "h", "", "Count", "COUNTER"),
         ),
-        ("[METRICS] A.ms:0.5|#|#hostname:h,1", PrintedMetric("A", 0.5, [], "h")),
-        ("[METRICS]Name Space.ms:-1|#|#hostname:h,1", PrintedMetric("Name Space", -1.0, [], "h")),
-        ("[METRICS]Name-Dash.MB/s:1e+20|#|#hostname:h,1", PrintedMetric("Name-Dash", 1e20, [], "h")),
-        ("[METRICS]A.%:inf|#|#hostname:h,1", PrintedMetric("A", float("inf"), [], "h")),
-        ("[METRICS]A.ms:1|#a:x,y,b:,c:1:2,d:z|#hostname:h,1", PrintedMetric("A", 1.0, [("a", "x"), ("d", "z")], "h")),
+        ("[METRICS] A.ms:0.5|#|#hostname:h,1", PrintedMetric("A", 0.5, [], "h", unit="ms")),
+        ("[METRICS]Name Space.ms:-1|#|#hostname:h,1", PrintedMetric("Name Space", -1.0, [], "h", unit="ms")),
+        ("[METRICS]Name-Dash.MB/s:1e+20|#|#hostname:h,1", PrintedMetric("Name-Dash", 1e20, [], "h", unit="MB/s")),
+        ("[METRICS]A.%:inf|#|#hostname:h,1", PrintedMetric("A", float("inf"), [], "h", unit="%")),
+        (
+            "[METRICS]A.ms:1|#a:x,y,b:,c:1:2,d:z|#hostname:h,1",
+            PrintedMetric("A", 1.0, [("a", "x"), ("d", "z")], "h", unit="ms"),
+        ),
     ],
 )
 def test_accepted(line: str, metric: PrintedMetric) -> None:

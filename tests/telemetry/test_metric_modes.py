@@ -67,7 +67,7 @@ def test_prometheus_mode_after_predictions(tmp_path: Path) -> None:
             'Requests2XX{Level="Host",Hostname="node1",} 2.0',
             'Requests5XX{Level="Host",Hostname="node1",} 1.0',
             f'WorkerLoadTime{{WorkerName="{WORKER}",Level="Host",Hostname="node1",}} 2120.0',
-            'WorkerThreadTime{Level="Host",Hostname="node1",} 62.0',
+            'WorkerThreadTime{Level="Host",Hostname="node1",} 0.0',  # of the load
             'ts_inference_latency_microseconds{model_name="probe",model_version="1.0",hostname="node1",} 187500.0',
             'ts_inference_latency_microseconds{model_name="probe",model_version="default",hostname="node1",} 187500.0',
             'ts_inference_requests_total{model_name="probe",model_version="1.0",hostname="node1",} 1.0',

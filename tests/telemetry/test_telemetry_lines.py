@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from telemetry_served import DATE, WORKER, Hands, Served, prediction_time
 
+from modelserver.telemetry.records import ENDED
 from modelserver.wire.frames import Metric
 
 HOST = "|#Level:Host|#hostname:node1,timestamp:1795176000"
@@ -252,11 +253,33 @@ def test_thread_names_have_neither_blanks_nor_colons(tmp_path: Path) -> None:
             assert re.match(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{3} \[[A-Z ]{5}\] [^ :]+ \S+ - ", line)
 
 
+def test_a_response_in_pieces_is_told_when_it_begins_and_measured_when_it_ends(tmp_path: Path) -> None:
+    with Served(tmp_path) as served:
+        target = ("/127.0.0.1:5", "POST", "/predictions/probe", "HTTP/1.1")
+        served.telemetry.request_done(*target, 200, 0.0, 0.0625, WORKER, "probe", "default", "id-1", 0.03125)
+        assert served.file("access_log") == [f'{DATE},062 - /127.0.0.1:5 "POST /predictions/probe HTTP/1.1" 200 62']
+        names = [line.split(" - ")[1].split(".")[0] for line in served.file("ts_metrics")]
+        assert names == ["ts_inference_requests_total", "Requests2XX"]
+        served.batch("id-1")
+        served.telemetry.request_done(
+            *target, ENDED, 0.0, 0.25,
+            WORKER, "probe", "default", "id-1", 0.03125, 0.1875, True,
+        )  # fmt: skip
+        assert len(served.file("access_log")) == 1
+        assert [line.split(" - ")[1].split(".")[0] for line in served.file("ts_metrics")] == [
+            *names,
+            *("ts_inference_latency_microseconds", "ts_queue_latency_microseconds", "QueueTime", "WorkerThreadTime"),
+        ]
+
+
 def test_worker_load_time(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         served.telemetry.worker_loaded(WORKER, 3419.7)
-        message = f"WorkerLoadTime.Milliseconds:3419.0|#WorkerName:{WORKER},Level:Host|#hostname:node1"
-        assert served.stdout() == [f"{DATE},000 [INFO ] {WORKER} TS_METRICS - {message},timestamp:1795176000"]
+        messages = [f"WorkerLoadTime.Milliseconds:3419.0|#WorkerName:{WORKER},Level:Host|#hostname:node1"]
+        messages += ["WorkerThreadTime.Milliseconds:0.0|#Level:Host|#hostname:node1"]
+        assert served.stdout() == [
+            f"{DATE},000 [INFO ] {WORKER} TS_METRICS - {message},timestamp:1795176000" for message in messages
+        ]
 
 
 def test_known_parsers_find_value_and_time(tmp_path: Path) -> None:

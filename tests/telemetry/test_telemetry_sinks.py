@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from telemetry_served import DATE, NOON, WORKER, Hands, Served, prediction_time
 
+from modelserver.logconfig.plan import FileTarget, Rolling
 from modelserver.telemetry.console import Console
 from modelserver.telemetry.files import RETRY, LogFile
 from modelserver.telemetry.records import Announcement, Flush, Printed, RequestDone
@@ -30,7 +31,8 @@ class LogUnderTest:
         self.hands = Hands()
         self.path = path
         self.complaints: list[str] = []
-        self.file = LogFile(path, self.hands.clock(), self.complaints.append, size_limit)
+        rolling = Rolling(str(path.with_name(f"{path.stem}.%d{{dd-MMM}}.log.gz")), size_limit, interval=1, keep=5)
+        self.file = LogFile(FileTarget(path, rolling=rolling), self.hands.clock(), self.complaints.append)
 
     def names(self) -> list[str]:
         """Files in the directory, once all archives are packed."""

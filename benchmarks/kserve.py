@@ -1,0 +1,119 @@
+"""Open Inference over REST under load: small JSON beside TorchServe's and Triton's, and a large tensor as bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.client import NotInTime, Unreachable, call
+from benchmarks.contenders import Contender
+from benchmarks.figures import KSERVE, P50, RATE, SERVER_CPU, TENSOR_OVER_RAW, Samples, kserve_figure
+from benchmarks.load import Say
+from benchmarks.plan import INFER, LENGTH, PICTURE, Deployment, Plan
+from benchmarks.servers import CallFailed, InferServer, RestServer, expect_ok
+from benchmarks.wrk import UnreadableReport, WrkReport, run_wrk, write_body_script
+
+SMALL_JSON, PICTURE_BYTES, RAW_BYTES = KSERVE
+SHAPE = (1, 3, 224, 224)
+PIXELS = struct.pack("<f", 0.5) * (3 * 224 * 224)
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one point of load asks for; `name` is its figure."""
+
+    name: str
+    deployment: Deployment
+    clients: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: Callable[[InferServer, Deployment], str] = lambda server, deployment: server.infer_url(deployment)
+
+
+def small_json() -> Request:
+    """Four numbers as text."""
+    tensor = {"name": "x", "shape": [4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    body = json.dumps({"id": "1", "inputs": [tensor]}).encode()
+    return Request(SMALL_JSON, Deployment(INFER, 1), 32, JSON, body)
+
+
+def picture_bytes() -> Request:
+    """A picture behind its description."""
+    size = {"binary_data_size": len(PIXELS)}
+    tensor = {"name": "picture", "shape": list(SHAPE), "datatype": "FP32", "parameters": size}
+    text = json.dumps({"id": "1", "inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text)), "Content-Type": "application/octet-stream"}
+    return Request(PICTURE_BYTES, Deployment(PICTURE, 1), 8, headers, text + PIXELS)
+
+
+def raw_bytes() -> Request:
+    """The same bytes without a word."""
+
+    def url(server: InferServer, deployment: Deployment) -> str:
+        assert isinstance(server, RestServer)
+        return server.url(deployment)
+
+    return Request(RAW_BYTES, Deployment(LENGTH, 1), 8, {"Content-Type": LENGTH.mime}, PIXELS, url)
+
+
+class KserveBench:
+    """Servers one after the other, since each takes what the machine has; the requests in turns."""
+
+    def __init__(
+        self, contenders: Sequence[Contender], plan: Plan, directory: Path, samples: Samples, say: Say
+    ) -> None:
+        self._contenders = contenders
+        self._plan = plan
+        self._directory = directory
+        self._samples = samples
+        self._say = say
+
+    def run(self) -> None:
+        """All contenders that speak the protocol."""
+        for contender in self._contenders:
+            if contender.launch_infer is not None:
+                server = contender.launch_infer(self._directory / f"{contender.name}-kserve")
+                try:
+                    self._run(contender, server)
+                except (CallFailed, NotInTime, Unreachable, UnreadableReport) as error:
+                    self._samples.discard(contender.title, "KServe", str(error))
+                finally:
+                    server.stop()
+
+    def _run(self, contender: Contender, server: InferServer) -> None:
+        self._say(f"start {contender.title}, for Open Inference")
+        server.start()
+        requests = [request for request in (small_json(), picture_bytes(), raw_bytes()) if request.name in contender.infers]
+        for request in requests:
+            server.deploy(request.deployment)
+            self._load(server, request, self._plan.warm_up)
+        for turn in range(self._plan.rounds):
+            rates = {request.name: self._measure(contender, server, request, turn) for request in requests}
+            if RAW_BYTES in rates:
+                self._samples.add(contender.name, TENSOR_OVER_RAW, rates[PICTURE_BYTES] / rates[RAW_BYTES])
+
+    def _measure(self, contender: Contender, server: InferServer, request: Request, turn: int) -> float:
+        """Requests a second."""
+        before = server.tree.cpu()
+        report = self._load(server, request, self._plan.duration)
+        cpu = (server.tree.cpu() - before) / report.requests * 1e6
+        for kind, value in {RATE: report.rate, P50: report.p50 * 1e3, SERVER_CPU: cpu}.items():
+            self._samples.add(contender.name, kserve_figure(request.name, kind), value)
+        told = f"{report.rate:>8.0f}/s  p50 {report.p50 * 1e3:.2f} ms"
+        self._say(f"round {turn + 1}: {request.name:<24} {contender.title:<28} {told}")
+        return report.rate
+
+    def _load(self, server: InferServer, request: Request, seconds: int) -> WrkReport:
+        """Raises CallFailed if a single one was not answered as it should be."""
+        url = request.url(server, request.deployment)
+        expect_ok(call("POST", url, request.body, headers=request.headers), request.name)
+        script = self._directory / f"{request.name.replace(' ', '-')}.lua"
+        write_body_script(script, request.headers, request.body)
+        report = run_wrk(url, request.clients, seconds, script).report
+        if report.errors:
+            raise CallFailed(f"{request.name}: {report}")
+        return report

@@ -1,0 +1,83 @@
+"""The lookups of a log4j2 configuration: `${env:NAME:-default}`, `${sys:NAME}`, `${date:...}`, `${property}`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+_DEPTH: Final = 20  # of lookups in the values of lookups; one that contains itself ends there
+
+
+class Lookups:
+    """Where the values come from. No other lookup is ever made, and none in the text of messages."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        system: Mapping[str, str],
+        date: Callable[[str], str],
+        properties: Mapping[str, str],
+    ) -> None:
+        """`system`: what `sys` finds; `date`: today by a Java pattern; `properties`: names to start with."""
+        self._environ = environ
+        self._system = system
+        self._date = date
+        self.properties = dict(properties)
+
+    def resolve(self, text: str, depth: int = 0) -> str:
+        """The text with its lookups replaced; `$${` is a lookup too. What is not known stays as it is."""
+        if depth > _DEPTH:
+            return text
+        done, rest = "", text
+        while (start := rest.find("${")) >= 0:
+            end = _closing(rest, start)
+            if end < 0:
+                break
+            done += rest[:start].removesuffix("$")
+            done += self._value(rest[start + 2 : end], rest[start : end + 1], depth)
+            rest = rest[end + 1 :]
+        return done + rest
+
+    def _value(self, inner: str, whole: str, depth: int) -> str:
+        name, separator, default = _split_default(inner)
+        found = self._find(self.resolve(name, depth + 1))
+        if found is not None:
+            return self.resolve(found, depth + 1)
+        return self.resolve(default, depth + 1) if separator else whole
+
+    def _find(self, name: str) -> str | None:
+        kind, colon, key = name.partition(":")
+        match kind.lower() if colon else "":
+            case "env":
+                return self._environ.get(key)
+            case "sys":
+                return self._system.get(key)
+            case "date":
+                return self._date(key)
+        return self.properties.get(name)
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the brace that opens behind `start` is closed; -1 if it is not."""
+    depth = 0
+    for place in range(start, len(text)):
+        if text.startswith("${", place):
+            depth += 1
+        elif text[place] == "}":
+            depth -= 1
+            if not depth:
+                return place
+    return -1
+
+
+def _split_default(inner: str) -> tuple[str, str, str]:
+    """Name and default of a lookup, cut at the first `:-` outside of inner lookups."""
+    depth = 0
+    for place in range(len(inner)):
+        if inner.startswith("${", place):
+            depth += 1
+        elif inner[place] == "}":
+            depth -= 1
+        elif not depth and inner.startswith(":-", place):
+            return inner[:place], ":-", inner[place + 2 :]
+    return inner, "", ""

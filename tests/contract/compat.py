@@ -23,7 +23,11 @@ ROOT = HERE.parents[1]
 CACHE = ROOT / ".cache"
 PASSED, FAILED = 0, 1  # exit statuses of pytest that mean that it ran the tests
 WITHOUT_SERVER = ("test_*_table", "test_contract_differences")  # modules of tests
-RECORDINGS = ("test_rest_conversation.py", "test_handler_gallery.py")  # modules that record TorchServe's answers
+RECORDINGS = (
+    "test_rest_conversation.py",
+    "test_handler_gallery.py",
+    "test_kserve_gallery.py",
+)  # modules that record TorchServe's answers
 PACKAGES = ("transformers", "onnxruntime")  # that handlers of the gallery import
 WORKERS = 2  # servers at a time: each starts a JVM, and its workers import torch
 

@@ -21,7 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if TORCHSERVE and HERE in item.path.parents:
             mark = item.get_closest_marker("fixed")
-            if mark and DIFFERENCES:
+            if item.get_closest_marker("added"):
+                item.add_marker(pytest.mark.skip(reason="TorchServe has nothing like it"))
+            elif mark and DIFFERENCES:
                 item.user_properties += [("difference", name) for name in mark.args]
             elif mark:
                 item.add_marker(pytest.mark.skip(reason="TorchServe does otherwise"))

@@ -75,6 +75,7 @@ def with_own_ids(answer: Answer) -> Answer:
             operation["parameters"] = ["path model_name: string, required"]
         if re.fullmatch(r"get /models/{model_name}(/{model_version})?", name):
             operation["parameters"] = [*operation["parameters"], "query customized: boolean, optional"]
+            operation["responses"] = [*operation["responses"], "503"]
     return {**answer, "outline": {**answer["outline"], "operations": operations}}
 
 
@@ -91,6 +92,7 @@ NOT_ALLOWED = refusal(
 )
 TOO_LARGE = refusal(413, "BadRequestException", "Request body exceeds max_request_size of 2000 bytes.")
 HEALTHY = done("Healthy")
+ANSWERED: Answer = {"status": 200, "headers": {"connection": "keep-alive", "content-type": None}}
 CLOSED: Answer = {"headers": {"connection": "close"}}
 
 REGISTRATION = [
@@ -110,6 +112,17 @@ REGISTRATION = [
         "POST /models",
         content_type=JSON,
         body=b"{",
+        fixed="json errors",
+        instead=bad_request(
+            "Request body is not valid JSON: "
+            "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+        ),
+    ),
+    Manage(
+        "register by json without quotes",
+        "POST /models",
+        content_type=JSON,
+        body=b"{url: nofile.mar}",
         fixed="json errors",
         instead=bad_request(
             "Request body is not valid JSON: "
@@ -188,6 +201,9 @@ MANAGEMENT = [
     Manage("post to a model", "POST /models/teller"),
     Manage("head of a model", "HEAD /models/teller"),
     Manage("options of the list", "OPTIONS /models"),
+    Manage("list by an unknown verb", "BREW /models"),
+    Manage("list in small letters", "get /models"),
+    Manage("an unknown verb for a model", "BREW /models/teller"),
     Manage("options of a model", "OPTIONS /models/teller", fixed="api description", instead=with_own_ids),
     Manage("options of management", "OPTIONS /", fixed="api description", instead=with_own_ids),
     Manage("the root of management", "GET /"),
@@ -224,6 +240,8 @@ ROUTES = [
     Exchange("ping", "GET /ping"),
     Exchange("ping with a slash", "GET /ping/"),
     Exchange("ping below", "PUT /ping/x"),
+    Exchange("ping by an unknown verb", "BREW /ping"),
+    Exchange("ping in small letters", "get /ping"),
     Exchange("head of ping", "HEAD /ping"),
     Exchange("two slashes", "GET //ping"),
     Exchange("the root", "GET /"),
@@ -247,6 +265,7 @@ ROUTES = [
     Exchange("options of an unknown prediction", "OPTIONS /predictions/nope"),
     Exchange("head of a prediction", "HEAD /predictions/teller"),
     Exchange("patch", "PATCH /predictions/teller/1.0/", body=b"x"),
+    Exchange("an unknown verb", "BREW /predictions/teller", body=b"x"),
     Exchange("the rest of the path", "GET /predictions/teller/1.0/a/b%20c/"),
     Exchange("the query of a prediction", "GET /predictions/teller?a=1&b=%zz"),
     Exchange("explain", "POST /explanations/teller", body=b"x", headers={"explain": "False"}),
@@ -263,6 +282,8 @@ ROUTES = [
     Exchange("invocations by form", "POST /invocations", content_type=FORM, body=b"model_name=teller&x=1"),
     Exchange("invocations of nothing", "POST /invocations", content_type=JSON, body=b'{"model_name": "teller"}'),
     Exchange("invocations of an unknown model", "POST /invocations?model_name=nope"),
+    Exchange("invocations of an empty name", "POST /invocations?model_name="),
+    Exchange("invoke with odd queries", "GET /models/teller/invoke?a&b=&==c&d=1=2&=&;e;f=%2B+&"),
     Exchange("legacy", "POST /teller/predict?q=1", content_type=FORM, body=b"x=1"),
     Exchange("legacy with a version", "GET /teller/1.0/predict"),
     Exchange("legacy with an unknown version", "GET /teller/2.0/predict"),
@@ -278,11 +299,35 @@ BODIES = [
     Exchange("raw", PREDICT, body=b"\x00\xff"),
     Exchange("json", PREDICT, content_type=JSON, body=b'{"a": [1, null, "\\u00e9"]}'),
     Exchange("json with a charset", PREDICT, content_type="application/json; charset=utf-8", body=b"[1]"),
+    Exchange("json before a blank", PREDICT, content_type="application/json ; x", body=b"[1]"),
+    Exchange("json of two types", PREDICT, headers={"Content-Type": JSON, "content-type": "text/plain"}, body=b"[1]"),
     Exchange("json in capitals", PREDICT, content_type="Application/JSON", body=b"[1]"),
     Exchange("bad json", PREDICT, content_type=JSON, body=b"{bad"),
     Exchange("text", PREDICT, content_type="text/plain; charset=latin-1", body="\u00e9".encode()),
     Exchange("bad text", PREDICT, content_type="text/plain", body=b"\xe9"),
     Exchange("form", PREDICT, content_type=FORM, body=b"data=hello&x=1&x=2&e=%C3%A9+a%2Bb&empty=&no&y=1;2"),
+    Exchange("form that ends in a line", PREDICT, content_type=FORM, body=b"a=1&b=2\r\nc=3&d=4"),
+    Exchange(
+        "form with empty fields",
+        PREDICT,
+        content_type=FORM,
+        body=b"&&a=1&&",
+        fixed="empty fields of a form",
+        instead={
+            **ANSWERED,
+            "body": '{"headers": {"Content-Length": "7", "Content-Type": "application/x-www-form-urlencoded", '
+            '"Host": "server", "a": {"content-type": ""}, "explain": "False", "url_path": ""}, '
+            '"row": {"a": ["bytearray", "1"]}}',
+        },
+    ),
+    Exchange(
+        "form with an empty name",
+        PREDICT,
+        content_type=FORM,
+        body=b"=1",
+        fixed="unreadable bodies",
+        instead=bad_request("Invalid form: a field has no name"),
+    ),
     Exchange(
         "form that ends in a name",
         PREDICT,
@@ -310,6 +355,35 @@ BODIES = [
         fixed="unreadable bodies",
         instead=bad_request("Invalid multipart body: a part has no name"),
     ),
+    Exchange(
+        "part with an empty name",
+        PREDICT,
+        content_type=MULTIPART,
+        body=part('; name=""', "x"),
+        fixed="unreadable bodies",
+        instead=bad_request("Invalid multipart body: a part has no name"),
+    ),
+    Exchange(
+        "multipart that is cut off",
+        PREDICT,
+        content_type=MULTIPART,
+        body=part('; name="a"', "x").removesuffix(b"--b--\r\n"),
+        fixed="multipart bodies",
+        instead=bad_request("Invalid multipart body: the last part has no end"),
+    ),
+    Exchange(
+        "multipart with a preamble",
+        PREDICT,
+        content_type=MULTIPART,
+        body=b"hello\r\n" + part('; name="a"', "x"),
+        fixed="multipart bodies",
+        instead={
+            "body": '{"headers": {"Content-Length": "66", "Content-Type": "multipart/form-data; boundary=b", '
+            '"Host": "server", "a": {"content-type": ""}, "explain": "False", "url_path": ""}, '
+            '"row": {"a": ["bytearray", "x"]}}'
+        },
+    ),
+    Exchange("multipart with an epilogue", PREDICT, content_type=MULTIPART, body=part('; name="a"', "x") + b"bye"),
     Exchange("multipart without boundary", PREDICT, content_type="multipart/form-data", body=b"x"),
     Exchange("gzip", PREDICT, body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}),
     Exchange("chunked", PREDICT, body=b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", framing="Transfer-Encoding: chunked"),
@@ -347,7 +421,14 @@ REPLIES = [
     order("too few", '{"result": "short"}'),
     order("not serializable", '{"result": "object"}'),
     order("pieces", '{"pieces": ["c0 ", "c1 "], "answer": "last"}'),
+    order("pieces of no content", '{"pieces": ["a"], "status": 204}'),
     order("death", '{"die": "exit"}'),
+    order(
+        "a header of two lines",
+        '{"headers": {"X-Own": "a\\r\\nb"}}',
+        fixed="impossible headers",
+        instead=refusal(503, "InternalServerException", "Prediction failed"),
+    ),
 ]
 PING = "GET /ping"
 PROTOCOL = [
@@ -378,6 +459,8 @@ PROTOCOL = [
     ),
     Exchange("long header", PING, headers={"X-Long": "x" * 9000}, fixed="long lines and headers", instead=HEALTHY),
     Exchange("long line", f"{PING}?{'x' * 5000}", fixed="long lines and headers", instead=HEALTHY),
+    Exchange("an absolute target", "GET http://server/ping", fixed="absolute targets", instead=HEALTHY),
+    Exchange("a target that is none", "GET *", fixed="absolute targets", instead=NOT_ALLOWED),
     Exchange("bad length", "POST /ping", framing="Content-Length: many"),
     Exchange("bad header", PING, headers={"no colon\r\nX": "y"}),
 ]

@@ -40,6 +40,10 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "refuses request lines over 4,096 and headers over 8,192 bytes with 400",
             "takes 64 KiB of each",
         ),
+        "absolute targets": Difference(
+            "404 for a target with scheme and host (`GET http://host/ping`), 500 for one without a path (`OPTIONS *`)",
+            "serves the path of the first; the second is `/`",
+        ),
         "body too large": Difference(
             "answers a body over `max_request_size` with a bare 413",
             "answers 413 with the JSON of any error, an `x-request-id`, and a line in the access log",
@@ -57,9 +61,24 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "Only clients that look for 403 notice.",
         ),
         "unreadable bodies": Difference(
-            "500 `ErrorDataDecoderException` for a bad escape in a form, or a multipart part without a name",
+            "500 `ErrorDataDecoderException` for a bad escape in a form, or a field or part without a name",
             BAD_REQUEST,
             "Clients that retry 500 stop doing so for these.",
+        ),
+        "multipart bodies": Difference(
+            "hands the handler no part at all, without an error, of a multipart body that is cut off or has a "
+            "preamble; 500 for files sent as base64; takes `Multipart/Form-Data`, written so, "
+            "for one raw body, lines that end without CR for lines, and parts of parts for parts",
+            f"{BAD_REQUEST} for a body that is cut off; for the rest, as RFC 7578 has it",
+            "Write lines of hand-made multipart bodies with CR and LF.",
+        ),
+        "empty fields of a form": Difference(
+            "500 `ErrorDataDecoderException` for a form with two `&` in a row, or one at an end",
+            "nothing is there, and nothing is made of it",
+        ),
+        "targets of forms": Difference(
+            "hands `target`, the field of a form that names the class to be explained, to Captum as bytes, which fails",
+            "hands it over as the number that it is",
         ),
         "last field of a form": Difference(
             "drops the last field of a form if it has no `=` (`curl -d text` sends such a form)",
@@ -70,6 +89,10 @@ TOPICS: dict[str, dict[str, Difference]] = {
         "framing": Difference(
             "sends a `Transfer-Encoding` that a handler has set, though the body is not encoded so",
             "drops it, as it drops `Content-Length` and `Connection`",
+        ),
+        "impossible headers": Difference(
+            "500 `Worker died.`, and a restart, for a response header that HTTP cannot carry, as one with a line end",
+            "503 `Prediction failed`; the worker goes on",
         ),
         "impossible statuses": Difference(
             "sends a status below 100 or above 599 as the handler has set it",
@@ -99,7 +122,8 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "the default, 100 ms; an empty body leaves the query",
         ),
         "json errors": Difference(
-            "500 `JsonSyntaxException` for JSON that is malformed or of the wrong types",
+            "500 `JsonSyntaxException` for JSON that is malformed or of the wrong types; takes names and texts without "
+            "quotes, and comments, for JSON",
             BAD_REQUEST,
         ),
         "urls of no file": Difference(
@@ -241,6 +265,74 @@ TOPICS: dict[str, dict[str, Difference]] = {
             always=False,
         ),
     },
+    "Metrics": {
+        "broken definitions": Difference(
+            "serves no metric, and no model, if `metrics_config` cannot be read, lacks `model_metrics` or has a key "
+            "too many; an entry without `dimensions` ends the start",
+            "takes what cannot be read from the default definitions and logs it; unknown keys are a warning",
+        ),
+        "shifted labels": Difference(
+            "in log mode writes a metric whose definition has the wrong number of dimensions with its values shifted",
+            "drops it with the error that prometheus mode has",
+        ),
+        "redirects": Difference(
+            "counts responses with status 1xx and 3xx, which a handler may set, in `Requests5XX`",
+            "counts them nowhere",
+        ),
+        "load times": Difference(
+            "measures `WorkerLoadTime` of a restarted worker from the first start of its slot on",
+            "from the start of the process that has loaded",
+        ),
+        "grpc latencies": Difference(
+            "leaves gRPC predictions out of `ts_inference_latency_microseconds` and `ts_queue_latency_microseconds`",
+            "counts them, as it does in `ts_inference_requests_total`",
+            "The mean latency of servers with gRPC clients rises to its true value.",
+        ),
+        "metric syntax": Difference(
+            "refuses printed metrics with values such as `1e+20` or `nan`, and units with `/`, `%`, `-` or `.`",
+            "takes them",
+        ),
+        "label values": Difference(
+            "loses or shifts values of dimensions that contain `:` or `,`",
+            "keeps them, where they come through `context.metrics`; printed lines are split as they were",
+        ),
+        "api errors": Difference(
+            "reports an update that `context.metrics` refuses as a line that cannot be parsed, too",
+            "logs it once",
+        ),
+        "histograms by name": Difference(
+            "`/metrics?name[]=` with the name of a histogram selects nothing",
+            "selects its `_bucket`, `_count` and `_sum`, which can be named one by one as well",
+        ),
+    },
+    "Logs": {
+        "server lines once": Difference(
+            "writes every line of `org.pytorch.serve` into `ts_log.log` twice",
+            "writes it once; with a configuration that names an appender twice, too",
+        ),
+        "debug lines of requests": Difference(
+            "writes lines at DEBUG about every request and batch by default",
+            "writes them only where a log configuration or `log_level` asks for DEBUG",
+            "Set `log_level=debug` where something reads `Waiting time ns: ...`.",
+        ),
+        "last words": Difference(
+            "stops logging before it ends",
+            "`Torchserve stopped.` is the last line",
+        ),
+        "broken log configuration": Difference(
+            "logs nothing below ERROR, and no files, if the XML cannot be parsed",
+            "complains on standard error and logs as without a configuration",
+        ),
+        "log configurations of Python": Difference(
+            "reads log4j2's files alone",
+            "also takes `.yaml`, `.json`, `.ini` and `.conf` files for Python's `logging`",
+        ),
+        "json lines": Difference(
+            "`JsonLayout` and `JSONPatternLayout` do not work",
+            "they do; and `log_format=json` makes standard output one JSON object per line, with request id, model, "
+            "version and worker",
+        ),
+    },
     "Command line and configuration": {
         "exit status": Difference(
             "a start in the foreground that fails ends with status 0",
@@ -273,6 +365,29 @@ TOPICS: dict[str, dict[str, Difference]] = {
         "delay of 0": Difference(
             "takes `maxBatchDelay: 0` in an archive's file or in `models` for unset",
             "0 is 0: no batch waits",
+        ),
+    },
+    "Archiver": {
+        "archiver's temporary files": Difference(
+            "`torch-model-archiver` deletes what has the model's name in the temporary directory, works there, and "
+            "leaves it behind when it fails",
+            "works in a directory of its own and removes it",
+        ),
+        "function of a handler file": Difference(
+            "`--handler h.py:function` is a missing file to the archiver, though the server takes it from a manifest",
+            "packs `h.py`",
+        ),
+        "blanks between extra files": Difference(
+            "takes blanks in `--extra-files` for parts of names",
+            "they separate",
+        ),
+        "missing export directory": Difference(
+            "refuses an `--export-path` that is missing",
+            "makes it, and says so",
+        ),
+        "archive replaced when complete": Difference(
+            "`--force` leaves half an archive in the place of the old one when it fails",
+            "replaces the old one when the new one is complete",
         ),
     },
     "Saved configurations": {
@@ -322,6 +437,43 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "Name a `keystore`, or `private_key_file` and `certificate_file`: no client trusts that certificate.",
         ),
     },
+    "KServe and Open Inference over REST": {
+        "open inference over rest": Difference(
+            "of version 2 it has health, server metadata, and `infer` and `explain` of the default version; errors "
+            "lack the member `error` that clients read, versions are 501",
+            "has the whole protocol where `ts_open_inference_protocol` is on: metadata and readiness of models and "
+            "versions, inference by version, the repository; every error of `/v2` has `error`",
+        ),
+        "tensors over rest": Difference(
+            "hands a body with binary tensors to the handler as it came",
+            "reads them, in requests that may be compressed, and writes outputs as bytes where the client asks for it; "
+            "models may declare their tensors, and handlers that know nothing of the protocol get rows",
+        ),
+        "types of kserve's answers": Difference(
+            "answers of `/v1` and `/v2` have no content type unless the handler sets one",
+            "those that are JSON have `application/json`",
+        ),
+        "envelopes and batches": Difference(
+            "the envelopes `kserve` and `kservev2` see only the first request of a batch: 503 for all",
+            "each request of a batch gets its own answer",
+        ),
+        "envelopes and bad requests": Difference(
+            "503 `Prediction failed` for a request that an envelope cannot read, and for empty `instances`",
+            "400 with what is wrong; `kserve` answers empty `instances` with empty `predictions`",
+            "Clients that retry 503 stop doing so for these.",
+        ),
+        "envelopes and describe": Difference(
+            "503 for `customized=true` under an envelope", "asks the handler, without the envelope"
+        ),
+        "older envelopes": Difference(
+            "workers do not start with the envelopes `kfserving` and `kfservingv2`", "takes them for their new names"
+        ),
+        "readiness of models": Difference(
+            "`GET /v1/models/{model}` is on the management port only, and true while workers load",
+            "is on both, and true when as many workers are ready as the model is to have, at least one; "
+            "`GET /v1/models` lists the models, and `GET /` is a sign of life where KServe is served",
+        ),
+    },
     "gRPC": {
         "grpc stream of one": Difference(
             "`StreamPredictions` of a handler that sends no pieces ends with `Worker died.`; the worker is restarted",
@@ -348,6 +500,30 @@ TOPICS: dict[str, dict[str, Difference]] = {
         "grpc sequence headers": Difference(
             "never sees the input `ts_request_sequence_start`, and tells every handler that the sequence ends",
             "makes an id where a sequence starts without one and tells it in `sequence_id`; the end is the client's",
+        ),
+        "grpc standard service": Difference(
+            "serves Open Inference as `org.pytorch.serve.grpc.openinference.GRPCInferenceService` only, a name that "
+            "clients of KServe and Triton do not know",
+            "serves it as `inference.GRPCInferenceService` too, with `ModelStreamInfer` and the calls of a repository; "
+            "there errors have the code that fits and one line of text, and texts no quotes",
+        ),
+        "grpc raw tensors": Difference(
+            "ignores `raw_input_contents` and never sends `raw_output_contents`, so that FP16 and BF16 cannot be sent",
+            "reads them, checks them against the shape (`INVALID_ARGUMENT`), and answers raw requests in raw form",
+        ),
+        "grpc unsigned tensors": Difference(
+            "hands unsigned numbers from 2³¹ (UINT64: 2⁶³) on to handlers as negative ones",
+            "hands them on as they are",
+        ),
+        "grpc results of tensors": Difference(
+            "restarts the worker (`Worker died.`) if the result of `ModelInfer` is not an object with id, model_name, "
+            "model_version and flat data",
+            "fills in what is missing and flattens data; what has no outputs is `INTERNAL`, and the worker goes on",
+        ),
+        "grpc server metadata": Difference("has no `ServerMetadata`", "has it"),
+        "grpc ready models": Difference(
+            "`ModelReady` is true without workers, and while they load",
+            "is true when as many workers are ready as the model is to have, at least one",
         ),
         "grpc cancellation": Difference(
             "runs requests whose calls were cancelled or whose deadlines have passed",

@@ -313,6 +313,18 @@ def test_an_unknown_model_has_no_description(server: ContractServer) -> None:
     assert error(server.request("OPTIONS", "/predictions/nope"))[2] == "Model not found: nope"
 
 
+@pytest.mark.added
+def test_a_client_may_say_how_long_it_waits(server: ContractServer, tmp_path: Path) -> None:
+    """By a header; one that names no time is refused."""
+    gate = tmp_path / "gate"
+    with serving(server, "patient", PUPPET) as name:
+        for patience, status in (("100", 408), ("never", 400)):
+            headers = {"X-Request-Timeout-Ms": patience}
+            answer = server.request("POST", f"/predictions/{name}", json={"wait": str(gate)}, headers=headers)
+            assert error(answer)[0] == status
+        gate.touch()
+
+
 @check("rest inference", 28)
 @fixed("client timeout")
 def test_a_client_does_not_wait_longer_than_it_may(server: ContractServer, tmp_path: Path) -> None:

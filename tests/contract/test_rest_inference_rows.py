@@ -33,6 +33,7 @@ def part(disposition: str, value: str = "v", content_type: str = "") -> bytes:
     return f"--b\r\nContent-Disposition: form-data{disposition}\r\n{typed}\r\n{value}\r\n".encode()
 
 
+@check("handlers", 5)
 @check("rest inference", 3)
 @pytest.mark.parametrize(
     ("content_type", "content", "value"),
@@ -62,6 +63,7 @@ def test_one_value(server: ContractServer, witness: str, content_type: str, cont
     assert row(server, f"/predictions/{witness}", content, content_type) == {"body": value}
 
 
+@check("handlers", 5)
 @check("rest inference", 3)
 @pytest.mark.parametrize(
     ("content", "fields"),
@@ -93,6 +95,7 @@ def test_a_field_at_the_end_of_a_form_needs_no_value(
     assert found["lonely"] == ["bytearray", ""]
 
 
+@check("handlers", 5)
 @check("rest inference", 3)
 @pytest.mark.parametrize(
     ("content", "values"),
@@ -209,6 +212,7 @@ def test_where_the_query_is_ignored(server: ContractServer, witness: str, path: 
     assert told(get_as_is(server, path.format(witness) + "?a=1&b=%zz"))["row"] == RAW
 
 
+@check("handlers", 5)
 @check("rest inference", 7)
 @pytest.mark.parametrize(
     "path", ["/models/{}/invoke?", "/{}/predict?", "/{}/1.0/predict?", "/invocations?model_name={}&"]

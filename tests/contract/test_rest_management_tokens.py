@@ -103,6 +103,7 @@ def test_a_key_does_not_open_the_model_api(server: ContractServer) -> None:
 
 @check("rest inference", 22)
 @check("rest management", 26)
+@check("metrics", 10)
 @pytest.mark.parametrize(
     ("method", "path", "api"),
     [

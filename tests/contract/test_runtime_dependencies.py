@@ -36,9 +36,11 @@ def test_a_required_package_is_importable(server: ContractServer, wheels: Path) 
 
 
 @check("runtime", 26)
+@check("model config", 13)
 def test_a_model_may_have_its_own_environment(server: ContractServer, wheels: Path) -> None:
     """Its worker runs the python in there, and still finds what the server has."""
     with server.model("apart", requirements=requirements(wheels, "brought"), config="useVenv: true\n"):
+        assert server.describe("apart")["useVenv"] is True
         facts = server.ask("apart", do="facts").json()
         assert facts["python"].startswith(facts["model_dir"] + "/venv/bin/")
         assert Path(server.ask("apart", do="import", module="brought").text).is_relative_to(

@@ -110,20 +110,25 @@ def test_more_ranks_than_gpus_cannot_be_registered(gpus: ContractServer) -> None
 
 
 @check("runtime", 23)
-@pytest.mark.parametrize(("kind", "receivers"), [("tp", ["0", "1"]), ("pp", ["0"])])
-def test_ranks_of_a_parallel_worker(server: ContractServer, kind: str, receivers: list[str]) -> None:
+@check("model config", 14)
+@check("model config", 15)
+@pytest.mark.parametrize(("kind", "ranks", "receivers"), [("tp", 4, 4), ("pp", 2, 1)])
+def test_ranks_of_a_parallel_worker(server: ContractServer, kind: str, ranks: int, receivers: int) -> None:
     """Tensor parallel ranks all get a request, of a pipeline only the first does; its answer counts."""
     name = f"ranked-{kind}"
-    with server.model(name, config=RANKS.format(kind=kind, device="cpu", ranks=2)):
-        assert server.describe(name)["parallelLevel"] == 2
+    with server.model(name, config=RANKS.format(kind=kind, device="cpu", ranks=ranks)):
+        assert server.describe(name)["parallelLevel"] == ranks
         facts = server.ask(name, do="facts", id="one").json()
-        assert (facts["rank"], facts["environment"]["OMP_NUM_THREADS"]) == ("0", "3")
-        begun = eventually(lambda: pids if len(pids := begin_pids(server, name)) == len(receivers) else set(), 10)
+        told = {variable: facts["environment"][variable] for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+        assert told == {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(ranks)}
+        assert facts["environment"]["OMP_NUM_THREADS"] == "3"
+        begun = eventually(lambda: pids if len(pids := begin_pids(server, name)) == receivers else set(), 10)
         assert facts["pid"] in begun
-        eventually(lambda: received(server, name) >= len(receivers), 10)
-        assert received(server, name) == len(receivers)
+        eventually(lambda: received(server, name) >= receivers, 10)
+        assert received(server, name) == receivers
         (worker,) = server.workers(name)
         assert int(worker["id"]) >= 29500
+        assert list((server.directory / "logs" / "torchelastic_ts").glob(f"{name}_{worker['id']}_*"))
 
 
 def begin_pids(server: ContractServer, model: str) -> set[int]:

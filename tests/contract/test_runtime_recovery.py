@@ -66,6 +66,7 @@ def given_up(log: list[str]) -> list[str]:
 
 
 @check("runtime", 9)
+@check("model config", 11)
 def test_a_window_of_0_means_no_second_chance(server: ContractServer) -> None:
     """After one crash the server is unhealthy, and nothing restarts."""
     with server.model("once", config="maxRetryTimeoutInSec: 0\n"):

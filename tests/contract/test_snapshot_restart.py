@@ -44,8 +44,9 @@ def rewrite(path: Path, tree: dict[str, Any]) -> None:
 @check("snapshot", 8)
 @check("snapshot", 19)
 @check("snapshot", 23)
+@check("model config", 22)
 def test_a_plain_restart(tmp_path: Path) -> None:
-    """The same models, versions, default version, numbers of workers and options."""
+    """The same models, versions, default version, numbers of workers and options; those of the archive come after."""
     server = saving(tmp_path)
 
     def described() -> list[tuple[Any, ...]]:
@@ -53,13 +54,12 @@ def test_a_plain_restart(tmp_path: Path) -> None:
         return sorted(tuple(version[field] for field in FIELDS) for version in answer)
 
     with server:
-        pack(
-            server.store, "noop", NOOP, version="2.0", archive="newer", config="jobQueueSize: 7\nresponseTimeout: 33\n"
-        )
+        config = "jobQueueSize: 7\nresponseTimeout: 33\nminWorkers: 2\nmaxWorkers: 2\nbatchSize: 5\n"
+        pack(server.store, "noop", NOOP, version="2.0", archive="newer", config=config)
         server.register("noop.mar", workers=0, batch_size=4, max_batch_delay=70)
-        server.register("newer.mar", workers=0, model_name="noop", startup_timeout=66)
+        server.register("newer.mar", workers=0, model_name="noop", startup_timeout=66, batch_size=6)
         server.request("PUT", "/models/noop/2.0/set-default", "Management")
-        server.rescale("noop", min_worker=1, max_worker=3)
+        server.rescale("noop", min_worker=1, max_worker=1)
         server.ready("noop")
         before = described()
     again(server)

@@ -151,6 +151,19 @@ models={\\
             }\\
         }
 """
+CONSOLE_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
+<Configuration>
+    <Appenders>
+        <Console name="STDOUT" target="SYSTEM_OUT">
+            <PatternLayout pattern="%d{ISO8601} [%-5p] %t %c - %m%n"/>
+        </Console>
+    </Appenders>
+    <Loggers>
+        <Root level="info"><AppenderRef ref="STDOUT"/></Root>
+        <Logger name="org.pytorch.serve" level="debug"/>
+    </Loggers>
+</Configuration>
+"""
 TOOLKIT = """
 import os
 
@@ -162,7 +175,7 @@ def handle(data, context):
 
 @pytest.mark.parametrize("glue", ["", "\n"], ids=["glued", "separate"])
 def test_the_toolkit_of_sagemaker(tmp_path: Path, glue: str) -> None:
-    """A file put together by a program, its first part without a last line feed, and a model without an archive."""
+    """A file put together by a program, its first part without a last line feed; a log on the console; no archive."""
     (port,) = free_ports(1)
     appended = {
         "default_response_timeout": "60",
@@ -182,7 +195,9 @@ def test_the_toolkit_of_sagemaker(tmp_path: Path, glue: str) -> None:
     store = tmp_path / ".sagemaker" / "ts" / "models"
     store.mkdir(parents=True)
     command = ["torchserve", "--start", "--model-store", str(store), "--ts-config"]
-    command += [str(tmp_path / "sagemaker-ts.properties"), "--models", f"model={tmp_path}/opt/ml/model"]
+    (tmp_path / "log4j2.xml").write_text(CONSOLE_ONLY)
+    command += [str(tmp_path / "sagemaker-ts.properties"), "--log-config", str(tmp_path / "log4j2.xml")]
+    command += ["--models", f"model={tmp_path}/opt/ml/model"]
     with Deployment(tmp_path, command, {"PYTHONPATH": str(tmp_path / "site")}) as server:
         assert "Warning: TorchServe is using non-default JVM parameters: -XX:-UseContainerSupport" in server.output
         found = [process for process in psutil.process_iter() if is_server(process, tmp_path)]
@@ -201,7 +216,60 @@ def test_the_toolkit_of_sagemaker(tmp_path: Path, glue: str) -> None:
         )
         assert registered.status_code == (200 if glue else 405)
         doubt = '"truedefault_response_timeout=60" is neither true nor false: taken as false (enable_model_api'
-        assert (doubt in server.log("ts_log.log")) is not bool(glue)
+        assert (doubt in server.output) is not bool(glue)
+    assert not list((tmp_path / "logs").glob("*.log")), "there is no file but the saved configurations"
+
+
+MULTI_MODEL = """vmargs=-XX:-UseContainerSupport
+model_store=/
+enable_envvars_config=true
+decode_input_request=false
+default_service_handler=$$SAGEMAKER_HANDLER$$
+default_workers_per_model=1
+async_logging=true
+disable_token_authorization=true
+enable_model_api=true
+"""
+
+
+def test_the_toolkit_of_sagemaker_with_many_models(tmp_path: Path) -> None:
+    """Models come and go by JSON on the one port, from directories anywhere below the store, which is the root."""
+    (port,) = free_ports(1)
+    place = f"http://0.0.0.0:{port}"
+    appended = {
+        "inference_address": place,
+        "management_address": place,
+        "metrics_address": "http://127.0.0.1:0",
+        "grpc_inference_port": "0",
+        "grpc_management_port": "0",
+    }
+    text = MULTI_MODEL + "\n".join(f"{key}={value}" for key, value in appended.items())
+    (tmp_path / "sagemaker-ts.properties").write_text(text)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "toolkit_service.py").write_text(TOOLKIT)
+    model = tmp_path / "opt" / "ml" / "models" / "0123abcd" / "model"
+    model.mkdir(parents=True)
+    (model / "model.pth").write_bytes(b"weights")
+    command = ["torchserve", "--start", "--model-store", "/", "--ts-config", str(tmp_path / "sagemaker-ts.properties")]
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "SAGEMAKER_HANDLER": "toolkit_service:handle"}
+    with Deployment(tmp_path, command, environment) as server:
+        assert server.request("GET", "/ping").json() == {"status": "Healthy"}
+        assert server.request("GET", "/models").json() == {"models": []}
+        wanted = {"model_name": "m1", "url": str(model)}
+        added = server.request("POST", "/models", json=wanted)
+        status = 'Model "m1" Version: 1.0 registered with 1 initial workers'
+        assert (added.status_code, added.json()) == (200, {"status": status})
+        assert server.request("GET", "/models").json()["models"] == [{"modelName": "m1", "modelUrl": str(model)}]
+        assert server.request("POST", "/models", json=wanted).status_code == 409
+        asked = server.request("POST", "/models/m1/invoke", json={"a": 1})
+        assert (asked.status_code, asked.text) == (200, "false bytearray")
+        absent = server.request("POST", "/models", json={"model_name": "m2", "url": "/banana"})
+        assert (absent.status_code, absent.json()["type"]) == (404, "ModelNotFoundException")
+        assert absent.json()["message"] == "Model not found at: /banana"
+        gone = server.request("DELETE", "/models/m1")
+        assert (gone.status_code, gone.json()) == (200, {"status": 'Model "m1" unregistered'})
+        assert server.request("DELETE", "/models/m1").status_code == 404
+        assert server.request("GET", "/ping").status_code == 200
 
 
 def is_server(process: psutil.Process, directory: Path) -> bool:

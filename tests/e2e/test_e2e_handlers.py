@@ -112,6 +112,8 @@ def test_images(server: ServerProcess) -> None:
     assert list(probabilities.values()) == sorted(probabilities.values(), reverse=True)
 
 
+@pytest.mark.check("explain", 2)
+@pytest.mark.check("explain", 5)
 def test_explanations_of_images(server: ServerProcess) -> None:
     form = {"data": ("image.png", picture(), "image/png"), "target": (None, b"2")}
     answer = server.request("POST", "/explanations/images", files=form)
@@ -158,6 +160,9 @@ def test_envelopes(tmp_path: Path) -> None:
         assert described.json()[0]["customizedMetadata"] == {"made": "of glass"}
 
 
+@pytest.mark.check("explain", 9)
+@pytest.mark.check("explain", 13)
+@pytest.mark.check("explain", 14)
 def test_profiles(tmp_path: Path) -> None:
     """Traces of torch, and of what Python did, while the answer stays what it is."""
     traces = tmp_path / "traces"

@@ -16,6 +16,7 @@ import pytest
 from harness.server import MODELSERVER, BackgroundServer
 from harness.system import needs, outside_make
 from modelserver.settings.command_line import parse
+from modelserver.tryout.command_line import parse as parse_run_handler
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "docs" / "examples" / "digits"
@@ -55,11 +56,15 @@ def check_pip(words: list[str]) -> None:
 
 
 def check_server(words: list[str]) -> None:
-    parse(words)
+    if words[0] == "run-handler":
+        parse_run_handler(words[1:])
+    else:
+        parse(words)
 
 
 def check_archiver(words: list[str]) -> None:
-    usage = subprocess.run([ARCHIVER, "--help"], check=True, capture_output=True, text=True).stdout
+    subcommand = words[: words[0] in ("inspect", "verify")]
+    usage = subprocess.run([ARCHIVER, *subcommand, "--help"], check=True, capture_output=True, text=True).stdout
     known = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", usage))
     assert {word for word in words if word.startswith("-")} <= known
 
@@ -124,11 +129,16 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundServer
 
 @needs("curl")
 def test_the_section_on_use_works_from_top_to_bottom(shell: BackgroundServer) -> None:
-    pack, life, talk = (block.splitlines() for block in blocks(DOCUMENTS[0])[-3:])
+    pack, look, life, talk = (block.splitlines() for block in blocks(DOCUMENTS[0])[-4:])
     start, stop = life
     (command,) = pack
     run(shell, command)
     assert [path.name for path in (shell.directory / "model-store").iterdir()] == ["digits.mar"]
+
+    inspected, verified, tried = (run(shell, line) for line in look)
+    assert "digits_handler.py" in inspected
+    assert verified.strip().endswith("ok")
+    assert ": 200" in tried
 
     shell.command = ["sh", "-c", start]
     shell.start()

@@ -219,6 +219,14 @@ class Conflict(ServerError):
     type = "ConflictStatusException"
 
 
+class NotSupported(ServerError):
+    """A part of a protocol that is not offered here."""
+
+    status = 501
+    grpc = "UNIMPLEMENTED"
+    type = "NotImplementedException"
+
+
 class BodyTooLarge(ServerError):
     """A request body over `max_request_size`."""
 
@@ -230,8 +238,27 @@ class BodyTooLarge(ServerError):
         super().__init__(f"Request body exceeds max_request_size of {limit} bytes.")
 
 
+class InflatedBodyTooLarge(ServerError):
+    """A compressed request body that is over `max_request_size` once it is inflated."""
+
+    status = 413
+    grpc = "RESOURCE_EXHAUSTED"
+    type = "BadRequestException"
+
+
 class InternalError(ServerError):
     """Anything of ours that failed."""
+
+
+class MessageTooLarge(ServerError):
+    """A gRPC message over `max_request_size`: the client knows already, grpcio has told it."""
+
+    status = 413
+    grpc = "RESOURCE_EXHAUSTED"
+    type = "BadRequestException"
+
+    def __init__(self) -> None:
+        super().__init__("The message exceeds max_request_size.")
 
 
 class WorkerInitialization(ServerError):

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from modelserver.engine.job import Job
-from modelserver.errors import Cause, Certificate, RequestTimeout, ServiceUnavailable, WorkerError
-from modelserver.wire.frames import DESCRIBE
+from modelserver.errors import (
+    BadRequest,
+    Cause,
+    Certificate,
+    InflatedBodyTooLarge,
+    RequestTimeout,
+    ServerError,
+    ServiceUnavailable,
+    WorkerError,
+)
+from modelserver.wire.frames import DESCRIBE, Reply
+
+_KINDS: Final[dict[int, type[ServerError]]] = {kind.status: kind for kind in (BadRequest, InflatedBodyTooLarge)}
 
 
 def unavailable(job: Job, certificate: Certificate | None) -> ServiceUnavailable:
@@ -28,6 +41,20 @@ def died(job: Job, certificate: Certificate) -> WorkerError:
     overdue = job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
     message = "Failed to get customized model matadata." if overdue else "Worker died."
     return WorkerError(certificate.cause.http_status, message, certificate=certificate)
+
+
+def overdue(certificate: Certificate) -> WorkerError:
+    """A job whose worker takes too long over it, but serves others."""
+    return WorkerError(
+        certificate.cause.http_status, "Backend worker did not respond in given time", certificate=certificate
+    )
+
+
+def failed_alone(reply: Reply) -> ServerError:
+    """A job that failed though others of its batch may be served, as its reply tells."""
+    message = reply.body.decode("utf-8", "replace")
+    kind = _KINDS.get(reply.status)
+    return WorkerError(reply.status, message) if kind is None else kind(message)
 
 
 def timed_out(job: Job, timeout: float) -> RequestTimeout:

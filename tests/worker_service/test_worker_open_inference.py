@@ -618,6 +618,25 @@ class TestFailures:
         replies = run(service, infer(V2_BINARY, b"", id="a"), infer(b"", b"", id="b"))
         assert (replies.code, replies.failed) == (200, [0, 1])
 
+    def test_a_request_that_is_nested_too_deeply(self, tmp_path: Path) -> None:
+        """Whatever stumbles over it: the others are served."""
+        service = load(tmp_path, DOUBLE, open_inference=ROWS)
+        for depth in (*range(100, 1100, 100), 100_000):
+            nested = b"[" * depth + b"1" + b"]" * depth
+            text = b'{"inputs": [{"name": "x", "datatype": "INT8", "shape": %b, "data": %b}]}'
+            replies = run(
+                service, infer(text % (nested, b"1"), id="a"), infer(text % (b"[2]", nested), id="b"), infer(V2)
+            )
+            assert (replies.code, replies.failed) == (200, [0, 1])
+            assert [reply.status for reply in replies.replies] == [400, 400, 200]
+            assert max(len(reply.body) for reply in replies.replies[:2]) < 400
+
+    def test_the_log_says_what_was_wrong_with_results(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        service = load(tmp_path, "def handle(data, context):\n    return data and ['text']\n")
+        assert refused(service, protobuf(message("ModelInferRequest"), "r7"))[0] == 500
+        text = "Unable to answer request r7 in Open Inference: handler returned no Open Inference response, but 'text'"
+        assert text in caplog.messages
+
     @pytest.mark.parametrize("kind", [INFER, KSERVE_PREDICT])
     def test_what_has_no_form_fails_the_batch(self, tmp_path: Path, kind: int) -> None:
         service = load(tmp_path, "def handle(data, context):\n    return data and [object()]\n")

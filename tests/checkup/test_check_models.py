@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from harness.archives import NOOP, pack
+from harness.server import eventually
 from harness.wheels import make_wheel
 from modelserver.archives.store import ArchiveStore
 from modelserver.checkup.finding import Finding
@@ -128,7 +129,7 @@ def test_a_handler_that_hangs_is_ended(bench: Bench) -> None:
     (line,) = bench.check("slow.mar")["slow.mar"]
     assert line.startswith("ERROR importing the handler takes longer than 1 s (startupTimeout). ")
     mark = str(bench.directory)
-    assert not [process for process in psutil.process_iter(["cmdline"]) if mark in str(process.info["cmdline"])]
+    eventually(lambda: not any(mark in str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"])))
 
 
 def test_handlers_see_what_workers_see(bench: Bench) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from modelserver.dialect.ports import Engine
+from modelserver.dialect.ports import Engine, Telemetry
 from modelserver.dialect.registration import check_model_name
 from modelserver.engine.requests import Registration, VersionStatus
 from modelserver.errors import BadRequest, Conflict, ModelNotFound
@@ -41,6 +41,20 @@ def _state_of(version: VersionStatus) -> tuple[str, str]:
         return READY, ""
     deaths = [worker.certificate.detail for worker in version.workers if worker.certificate is not None]
     return UNAVAILABLE, deaths[0] if deaths else "workers are loading" if version.workers else "no workers"
+
+
+async def statistics(
+    engine: Engine, telemetry: Telemetry, name: str | None, version: str | None
+) -> list[dict[str, Any]]:
+    """Of one version, of all versions of a model (version None), or of all models (name None).
+
+    Raises ModelNotFound, VersionNotFound.
+    """
+    names = [name for name, _ in engine.list_models()] if name is None else [name]
+    asked = [(each, status.model_version) for each in names for status in engine.describe(each, version or "all")]
+    found = await telemetry.statistics()
+    known = [each for each in asked if each in found]  # one may have gone while we waited
+    return [{"name": name, "version": version, **found[name, version]} for name, version in known]
 
 
 async def load_model(engine: Engine, name: str, workers: int) -> None:

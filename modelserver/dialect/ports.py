@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from modelserver.engine.job import Job
 from modelserver.engine.requests import Ailment, Registered, Registration, Scaled, VersionStatus
@@ -23,8 +24,8 @@ class Engine(Protocol):
     def ailments(self) -> list[Ailment]:
         """Why it is not healthy."""
 
-    def awaited(self) -> list[str]:
-        """Models of the start that have not been ready yet, each with the reason, where the server is to wait."""
+    def unready(self) -> list[str]:
+        """Why no work should come yet, or any more, where the server is to tell: models of the start, or its end."""
 
     def require(self, model: str, version: str | None) -> None:
         """Raises ModelNotFound, VersionNotFound unless the named or default version is registered."""
@@ -103,3 +104,6 @@ class Telemetry(Protocol):
 
     def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
         """One server line."""
+
+    async def statistics(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """By model and version what the statistics extension of Open Inference tells, but for these two."""

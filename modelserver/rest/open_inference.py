@@ -11,6 +11,7 @@ from modelserver.dialect.open_inference import (
     is_ready,
     load_model,
     repository_index,
+    statistics,
     unload_model,
 )
 from modelserver.dialect.ports import Engine
@@ -29,9 +30,6 @@ _READ: Final = ("GET", "HEAD")
 _BINARY: Final = "application/octet-stream"
 # Paths of extensions that are not offered, and what clients are told of them.
 _NOT_OFFERED: Final = {
-    "/v2/models/stats": "The statistics extension",
-    "/v2/models/{model}/stats": "The statistics extension",
-    "/v2/models/{model}/versions/{version}/stats": "The statistics extension",
     "/v2/models/{model}/config": "The model configuration extension",
     "/v2/models/{model}/versions/{version}/config": "The model configuration extension",
     "/v2/models/{model}/trace/setting": "The trace extension",
@@ -60,6 +58,9 @@ def protocol_routes(engine: Engine, settings: Settings) -> list[Route]:
         route("/v2/health/ready", readiness(engine)),
         *(route(path, _not_offered(extension)) for path, extension in _NOT_OFFERED.items()),
         route("/v2/models", reading(models.names)),
+        route("/v2/models/stats", models.statistics),  # before the model of this name
+        route("/v2/models/{model}/stats", models.statistics),
+        route("/v2/models/{model}/versions/{version}/stats", models.statistics),
         route("/v2/models/{model}", reading(models.metadata)),
         route("/v2/models/{model}/ready", models.readiness),
         route("/v2/models/{model}/versions/{version}", reading(models.metadata)),
@@ -99,8 +100,8 @@ def readiness(engine: Engine) -> Endpoint:
 
     def answer(call: Call) -> None:
         _require(call, _READ)
-        if awaited := engine.awaited():
-            call.respond_json(503, {"ready": False, "error": f"Not ready yet: {'; '.join(awaited)}"})
+        if reasons := engine.unready():
+            call.respond_json(503, {"ready": False, "error": f"Not ready: {'; '.join(reasons)}"})
         else:
             call.respond_json(200, {"ready": True})
 
@@ -150,6 +151,13 @@ class Models:
         else:
             error = f"Model with name {model} is not ready."
             call.respond_json(503, {"name": model, "ready": False, "error": error})
+
+    async def statistics(self, call: Call) -> None:
+        """Of one version, of all versions of a model, or of all models. Raises ModelNotFound, VersionNotFound."""
+        _require(call, _READ)
+        model, version = _named(call) if len(call.segments) > 3 else (None, None)
+        found = await statistics(self._engine, call.telemetry, model, version)
+        call.respond_json(200, {"model_stats": found})
 
 
 class Repository:

@@ -352,6 +352,58 @@ _MODEL_READY: Final = _question(
     Answer(503, "It is not ready.", _READINESS),
     parameters=(MODEL,),
 )
+_DURATION: Final = members(["count", "ns"], count=typed("integer"), ns=typed("integer", "Nanoseconds, in total."))
+_COMPUTED: Final = {
+    "compute_input": _DURATION,
+    "compute_infer": _DURATION,
+    "compute_output": _DURATION,
+}
+_STATISTICS: Final = members(
+    ["model_stats"],
+    model_stats=array(
+        members(
+            [
+                "name",
+                "version",
+                "last_inference",
+                "inference_count",
+                "execution_count",
+                "inference_stats",
+                "batch_stats",
+            ],
+            name=typed("string"),
+            version=typed("string"),
+            last_inference=typed("integer", "Arrival of the latest request, in milliseconds since 1970; 0: none."),
+            inference_count=typed("integer", "Requests that succeeded."),
+            execution_count=typed("integer", "Batches that the handler got through."),
+            inference_stats=members(
+                ["success", "fail", "queue", *_COMPUTED, "cache_hit", "cache_miss"],
+                success=_DURATION,
+                fail=_DURATION,
+                queue=_DURATION,
+                **_COMPUTED,
+                cache_hit=_DURATION,
+                cache_miss=_DURATION,
+            ),
+            batch_stats=array(members(["batch_size", *_COMPUTED], batch_size=typed("integer"), **_COMPUTED)),
+        )
+    ),
+)
+_ALL_STATISTICS: Final = _question(
+    "/v2/models/stats",
+    "v2_all_statistics",
+    "How many requests the versions of all models have answered, and where the time went.",
+    _STATISTICS,
+)
+_MODEL_STATISTICS: Final = _question(
+    "/v2/models/{model_name}/stats",
+    "v2_statistics",
+    "The same, of all versions of a model.",
+    _STATISTICS,
+    _UNKNOWN,
+    parameters=(MODEL,),
+)
+_VERSION_STATISTICS: Final = replace(_of_version(_MODEL_STATISTICS), text="The same, of one version of a model.")
 _REPOSITORY_INDEX: Final = Operation(
     method="post",
     path="/v2/repository/index",
@@ -396,6 +448,7 @@ OPEN_INFERENCE: Final = (
     ),
     *(_MODEL_METADATA, _MODEL_READY, _EXPLAIN_V2),
     *map(_of_version, (_MODEL_METADATA, _MODEL_READY, _PREDICT_V2, _EXPLAIN_V2)),
+    *(_ALL_STATISTICS, _MODEL_STATISTICS, _VERSION_STATISTICS),
     *(_REPOSITORY_INDEX, _LOAD, _UNLOAD),
 )
 METRICS: Final = (_SCRAPE,)

@@ -25,14 +25,14 @@ _PEER = re.compile(r"ipv[46]:(.*)")
 class Call:
     """A call, and the job made from it, if any. Messages are bytes."""
 
-    __slots__ = ("_peer", "_telemetry", "context", "job", "received", "target")
+    __slots__ = ("_peer", "context", "job", "received", "target", "telemetry")
 
     def __init__(self, target: str, context: Any, telemetry: Telemetry) -> None:
         self.target = target  # `package.Service/Method`
         self.context = context  # of grpcio
         self.received = time.monotonic()
         self.job: Job | None = None  # once the engine has accepted it
-        self._telemetry = telemetry
+        self.telemetry = telemetry
         self._peer: str = context.peer()  # once the client has left, nobody knows it any more
 
     async def read(self) -> bytes | None:
@@ -75,14 +75,14 @@ class Call:
         facts = (remote, "gRPC", self.target, "HTTP/2.0", number, self.received, time.monotonic())
         job = self.job
         if job is None or job.kind == DESCRIBE:
-            self._telemetry.request_done(*facts)
+            self.telemetry.request_done(*facts)
         else:
             ok = code is grpc.StatusCode.OK
-            self._telemetry.request_done(*facts, *_facts_of(job), ok)
+            self.telemetry.request_done(*facts, *_facts_of(job), ok)
 
     def record_job(self, job: Job, *, ok: bool) -> None:
         """Tell telemetry that one of many jobs is over."""
-        self._telemetry.request_done("", "", "", "", 0, job.created, time.monotonic(), *_facts_of(job), ok)
+        self.telemetry.request_done("", "", "", "", 0, job.created, time.monotonic(), *_facts_of(job), ok)
 
 
 def _facts_of(job: Job) -> tuple[str, str, str, str, float, float]:

@@ -14,6 +14,7 @@ from modelserver.dialect.open_inference import (
     is_ready,
     load_model,
     repository_index,
+    statistics,
     unload_model,
 )
 from modelserver.dialect.ports import Engine
@@ -30,6 +31,8 @@ from modelserver.rpc.messages import (
     ModelMetadataResponse,
     ModelReadyRequest,
     ModelReadyResponse,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
     ModelStreamInferResponse,
     RepositoryIndexRequest,
     RepositoryIndexResponse,
@@ -67,7 +70,7 @@ class OpenInference:
     async def server_ready(self, call: Call) -> bytes:
         """One broken model does not take all others out of service, but it may hold up the start."""
         await call.read_one()
-        return _serialize(ServerReadyResponse(ready=not self._engine.awaited()))
+        return _serialize(ServerReadyResponse(ready=not self._engine.unready()))
 
     async def server_metadata(self, call: Call) -> bytes:
         """Who this is."""
@@ -138,6 +141,24 @@ class Inferences:
         text = refusal.message.encode("utf-8", "replace").decode()
         asked = ModelInferResponse(id=question.id) if question.id else None
         return _serialize(ModelStreamInferResponse(error_message=text, infer_response=asked))
+
+
+class Statistics:
+    """What the versions of models have done; of the standard service only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def tell(self, call: Call) -> bytes:
+        """Of one version, of all versions of a model, or of all models.
+
+        Raises BadRequest, ModelNotFound, VersionNotFound.
+        """
+        request = parse(ModelStatisticsRequest, await call.read_one())
+        if request.version and not request.name:
+            raise BadRequest("Parameter name is required.")
+        found = await statistics(self._engine, call.telemetry, request.name or None, request.version or None)
+        return _serialize(ModelStatisticsResponse(model_stats=found))
 
 
 class Repository:

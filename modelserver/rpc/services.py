@@ -23,7 +23,7 @@ from modelserver.rpc.messages import (
     OPEN_INFERENCE_SERVICE,
     TORCHSERVE_OPEN_INFERENCE_SERVICE,
 )
-from modelserver.rpc.open_inference import Inferences, OpenInference, Repository
+from modelserver.rpc.open_inference import Inferences, OpenInference, Repository, Statistics
 from modelserver.rpc.ports import Authorization, Kind
 from modelserver.rpc.render import plain_refusal, refusal_of_prediction, refusal_of_readiness
 from modelserver.rpc.sequences import SequenceKeys, Sequences
@@ -134,6 +134,7 @@ def _open_inference_methods(engine: Engine, jobs: Jobs, settings: Settings) -> d
         "RepositoryIndex": Method(repository.index),
         "RepositoryModelLoad": Method(repository.load),
         "RepositoryModelUnload": Method(repository.unload),
+        "ModelStatistics": Method(Statistics(engine).tell),
     }
     for name, method in theirs.items():
         methods[f"{OPEN_INFERENCE_SERVICE}/{name}"] = replace(method, refuse=plain_refusal)

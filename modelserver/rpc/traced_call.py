@@ -30,7 +30,7 @@ class TracedCall(Call):
 
     def _trace(self, job: Job, code: int, received: float) -> None:
         shown = dict(self.context.invocation_metadata() or ())
-        self._telemetry.request_traced(
+        self.telemetry.request_traced(
             method="gRPC",
             target=self.target,
             status=code,

@@ -28,6 +28,10 @@ _SERIES: Final = (
 )
 
 
+# A handler that names a metric after each request must not fill the memory.
+DETECTED_LIMIT: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """One metric with one set of label values. Its log message is `head`, value, `tail`, then ids and time."""
@@ -49,10 +53,11 @@ class Catalogue:
         stored_server, stored_model = _stored(definitions, mode)
         if histograms and mode != LOG:
             stored_server = with_latencies(stored_server, definitions.server)
-        check_exposable([*stored_server, *stored_model])
-        self._exposed = [*stored_server, *stored_model]
+        self._claimed: set[str] = set()  # names of samples
+        check_exposable([*stored_server, *stored_model], self._claimed)
         self._stores_model = mode == PROMETHEUS
         self.detects = detects
+        self._detected = 0
         self.server = Section(definitions.server, stored_server)
         self.model = Section(definitions.model, stored_model)
         self.latencies = Latencies(self.server.families) if histograms and mode != LOG else None
@@ -60,8 +65,10 @@ class Catalogue:
     def detect(self, update: MetricUpdate) -> None:
         """Define a worker metric by its first update: its type, unit and label names are fixed from then on.
 
-        Raises ValueError for one that has no type, or a name that cannot be exposed.
+        Raises ValueError for one that has no type or a name that cannot be exposed, and beyond DETECTED_LIMIT metrics.
         """
+        if self._detected >= DETECTED_LIMIT:
+            raise ValueError(f"{DETECTED_LIMIT} metrics have been detected; further ones have to be in metrics_config.")
         kind = update.type.lower()
         if kind not in TYPES:
             raise ValueError(f"Its type is not known: {update.type or 'the line has none'}")
@@ -69,11 +76,11 @@ class Catalogue:
         definition = Definition(update.name, kind, update.unit, labels)
         if self._stores_model:
             try:
-                check_exposable([*self._exposed, definition])
+                check_exposable([definition], self._claimed)
             except ConfigurationError as error:
                 raise ValueError(str(error)) from None
-            self._exposed.append(definition)
         self.model.add(definition, stored=self._stores_model)
+        self._detected += 1
 
     def pieces(self, names: Sequence[str], *, openmetrics: bool) -> Iterator[str]:
         """The text of what is stored, see `exposition.pieces`."""
@@ -118,8 +125,13 @@ class Section:
 def _series(definition: Definition, values: tuple[str, ...], store: Callable[[float], None] | None) -> Series:
     *labels, host = zip(definition.labels, values, strict=True)
     text = ",".join(f"{name}:{value}" for name, value in labels)
-    tail = f"|#{text}|#hostname:{host[1]},".replace("\n", "\\n")  # a line feed in a value must not end the line
-    return Series(f"{definition.name}.{definition.unit}:", tail, store)
+    head, tail = f"{definition.name}.{definition.unit}:", f"|#{text}|#hostname:{host[1]},"
+    return Series(_one_line(head), _one_line(tail), store)
+
+
+def _one_line(text: str) -> str:
+    """Names and values come from handlers, and must not end the line."""
+    return text.replace("\n", "\\n")
 
 
 def _stored(definitions: Definitions, mode: str) -> tuple[list[Definition], list[Definition]]:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from modelserver.errors import ConfigurationError
-from modelserver.telemetry.definitions import COUNTER, Definition
+from modelserver.telemetry.definitions import COUNTER, HISTOGRAM, Definition
 from modelserver.telemetry.doubles import prometheus_double
 from modelserver.telemetry.families import Family, Sample, escape
 
@@ -19,19 +19,28 @@ _TOTAL: Final = "_total"
 _END: Final = "# EOF\n"
 
 
-def check_exposable(definitions: Iterable[Definition]) -> None:
-    """Raises ConfigurationError for names that cannot be exposed, or are claimed twice."""
-    claimed: set[str] = set()
+def check_exposable(definitions: Iterable[Definition], claimed: set[str]) -> None:
+    """Claim the names of all their samples. Raises ConfigurationError for names that cannot be exposed, or are claimed
+    already: one of them would make the whole text unreadable.
+    """
     for definition in definitions:
-        if not _METRIC_NAME.fullmatch(definition.name):
-            raise ConfigurationError(f"Invalid metric name: {definition.name}")
-        for label in definition.labels:
-            if not _LABEL_NAME.fullmatch(label):
-                raise ConfigurationError(f"Invalid metric label name: {label}")
-        for name in {definition.name, *Family(definition).sample_names()}:
-            if name in claimed:
-                raise ConfigurationError(f"Collector already registered that provides name: {name}")
-            claimed.add(name)
+        _check_names(definition)
+        names = {definition.name, *Family(definition).sample_names()}
+        if taken := sorted(names & claimed):
+            raise ConfigurationError(f"Collector already registered that provides name: {taken[0]}")
+        claimed |= names
+
+
+def _check_names(definition: Definition) -> None:
+    if not _METRIC_NAME.fullmatch(definition.name):
+        raise ConfigurationError(f"Invalid metric name: {definition.name}")
+    for place, label in enumerate(definition.labels):
+        if not _LABEL_NAME.fullmatch(label):
+            raise ConfigurationError(f"Invalid metric label name: {label}")
+        if label.startswith("__") or (label == "le" and definition.type == HISTOGRAM):
+            raise ConfigurationError(f"Invalid metric label name, which Prometheus uses itself: {label}")
+        if label in definition.labels[:place]:
+            raise ConfigurationError(f"Metric {definition.name} has two labels named {label}")
 
 
 def render(families: Iterable[Family], names: Sequence[str] = (), *, openmetrics: bool = False) -> str:

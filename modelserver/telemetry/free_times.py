@@ -25,7 +25,9 @@ class FreeTimes:
         """A batch is over; its requests are recorded later."""
         if len(self._before) >= _BATCHES:
             del self._before[next(iter(self._before))]
-        self._before[record.worker, record.sent] = self._latest.get(record.worker, record.sent)
+        latest = self._latest.get(record.worker, record.sent)
+        # A batch that was sent before the last one was over: the worker is asynchronous, and always free.
+        self._before[record.worker, record.sent] = latest if latest <= record.sent else 0.0
         self._note(record.worker, record.replied)
 
     def before(self, worker: str, sent: float) -> float:

@@ -42,7 +42,7 @@ DEFINITIONS: Final = (
 )
 
 _NAMES: Final = frozenset(definition.name for definition in DEFINITIONS)
-_HANDLER_TIME: Final = "PredictionTime"  # which every successful batch reports last
+HANDLER_TIME: Final = "PredictionTime"  # which every successful batch reports last
 _VERSIONS: Final = 4096  # remembered, by worker
 
 _Observe = Callable[[float], None]
@@ -85,8 +85,8 @@ class Latencies:
     def batch(self, record: BatchDone) -> None:
         """Comes before the requests that were in it."""
         self._free.replied(record)
-        if record.metrics and (handler := record.metrics[-1]).name == _HANDLER_TIME:
-            observers = self._observers(_model_of(handler), record.worker)
+        if record.metrics and (handler := record.metrics[-1]).name == HANDLER_TIME:
+            observers = self._observers(model_of(handler), record.worker)
             observers.handler(handler.value / 1000)
             observers.batch_size(float(len(record.ids)))
 
@@ -116,5 +116,6 @@ def version_of(worker: str, model: str) -> str:
     return worker.partition("-")[2].partition("-")[2].removeprefix(f"{model}_")
 
 
-def _model_of(update: MetricUpdate) -> str:
+def model_of(update: MetricUpdate) -> str:
+    """The model that an update is about."""
     return next((value for name, value in update.dimensions if name == "ModelName"), "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -133,6 +133,14 @@ class HostReadings(msgspec.Struct, gc=False):
     readings: Sequence[Reading]
 
 
+class VersionsChanged(msgspec.Struct, gc=False):
+    """The versions of a model that are registered from now on; none: the model is gone."""
+
+    model: str
+    versions: tuple[str, ...]
+    default: str
+
+
 class Announcement(msgspec.Struct):
     """A bare line for standard output."""
 
@@ -153,6 +161,18 @@ class Scrape(msgspec.Struct):
             self.answer.set_result(text)
 
 
+class StatisticsRequest(msgspec.Struct):
+    """A wish for the statistics of all model versions; `answer` lives on `loop`."""
+
+    answer: asyncio.Future[Mapping[tuple[str, str], Mapping[str, Any]]]
+    loop: asyncio.AbstractEventLoop
+
+    def resolve(self, statistics: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Answer, on the loop; the asker may have left."""
+        if not self.answer.done():
+            self.answer.set_result(statistics)
+
+
 class Flush(msgspec.Struct):
     """`written` is set once everything before this record is written."""
 
@@ -160,5 +180,5 @@ class Flush(msgspec.Struct):
 
 
 Event = RequestDone | RequestTraced | BatchDone | ServerLine | Printed | WorkerLoaded | WorkerMetrics | HostReadings
-Control = Announcement | Scrape | Flush
+Control = Announcement | VersionsChanged | Scrape | StatisticsRequest | Flush
 Record = Event | Control

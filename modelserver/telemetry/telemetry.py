@@ -27,12 +27,15 @@ from modelserver.telemetry.records import (
     RequestTraced,
     Scrape,
     ServerLine,
+    StatisticsRequest,
+    VersionsChanged,
     WorkerLoaded,
     WorkerMetrics,
 )
 from modelserver.telemetry.ring import Ring
 from modelserver.telemetry.routes import Routes
 from modelserver.telemetry.scribe import Scribe
+from modelserver.telemetry.statistics import Statistics, VersionStatistics
 from modelserver.telemetry.traces import Traces
 from modelserver.telemetry.writer import Writer
 
@@ -65,6 +68,7 @@ class Telemetry:
         )
         self._traces_missing = False  # and said so
         self._traces = Traces(clock) if settings.opentelemetry_traces else None
+        self._statistics = Statistics(clock) if settings.ts_open_inference_protocol else None
         self._monotonic = clock.monotonic
         self._ring = ring or Ring()
         self._reports_errors = "SM_TELEMETRY_LOG" in os.environ
@@ -117,6 +121,11 @@ class Telemetry:
         """A worker process has loaded its model, that long after its start."""
         self._ring.put(WorkerLoaded(self._monotonic(), worker, milliseconds))
 
+    def versions_changed(self, model: str, versions: Sequence[str], default: str) -> None:
+        """The versions of a model that are registered from now on; none: the model is gone."""
+        if self._statistics is not None:
+            self._ring.put(VersionsChanged(model, tuple(versions), default))
+
     def worker_metrics(self, worker: str, model: str, metrics: Sequence[MetricUpdate]) -> None:
         """Metric updates outside a batch."""
         self._ring.offer(WorkerMetrics(self._monotonic(), worker, metrics))
@@ -162,6 +171,15 @@ class Telemetry:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes] = loop.create_future()
         self._ring.put(Scrape(tuple(names), openmetrics, answer, loop))
+        return await answer
+
+    async def statistics(self) -> VersionStatistics:
+        """What the statistics extension tells of the registered versions; only with `ts_open_inference_protocol`."""
+        if self._statistics is None or self._writer.stopped:
+            return {}
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[VersionStatistics] = loop.create_future()
+        self._ring.put(StatisticsRequest(answer, loop))
         return await answer
 
     def request_traced(
@@ -217,6 +235,11 @@ class Telemetry:
         elif wanted:
             text = "metrics_histograms has no effect in this mode: set metrics_mode=prometheus"
             self.log("WARN", "metrics.MetricCache", text)
+        if self._statistics is not None:
+            self._writer.also(VersionsChanged, self._statistics.versions)
+            self._writer.also(BatchDone, self._statistics.batch)
+            self._writer.also(RequestDone, self._statistics.request)
+            self._writer.also(StatisticsRequest, self._statistics.answer)
         if self._traces is not None:
             self._writer.also(WorkerLoaded, self._traces.free.loaded)
             self._writer.also(BatchDone, self._traces.free.replied)

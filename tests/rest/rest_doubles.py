@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ class MemoryEngine:
     def healthy(self) -> bool:
         return self.is_healthy
 
-    def awaited(self) -> list[str]:
+    def unready(self) -> list[str]:
         return self.not_ready
 
     def ailments(self) -> list[Ailment]:
@@ -152,6 +152,7 @@ class Recorder:
         self.traced: list[dict[str, Any]] = []
         self.lines: list[str] = []
         self.scraped: list[list[str]] = []
+        self.counted: dict[tuple[str, str], dict[str, Any]] = {}
 
     def request_done(self, *args: Any, **kwargs: Any) -> None:
         self.records.append(Record(*args, **kwargs))
@@ -165,6 +166,9 @@ class Recorder:
     async def scrape(self, names: Sequence[str], *, openmetrics: bool = False) -> bytes:
         self.scraped.append(list(names))
         return b"# EOF\n" if openmetrics else b"# metrics\n"
+
+    async def statistics(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        return self.counted
 
 
 class MemoryTransport(asyncio.Transport):

@@ -62,6 +62,9 @@ PATHS = [
     ("GET", "/v2/models/m/ready"),
     ("GET", "/v2/models/m/versions/1.0"),
     ("GET", "/v2/models/m/versions/1.0/ready"),
+    ("GET", "/v2/models/stats"),
+    ("GET", "/v2/models/m/stats"),
+    ("GET", "/v2/models/m/versions/1.0/stats"),
     ("POST", "/v2/models/m/versions/1.0/infer"),
     ("POST", "/v2/models/m/versions/1.0/explain"),
     ("POST", "/v2/repository/index"),
@@ -125,7 +128,7 @@ class TestServer:
     def test_models_of_the_start_may_be_waited_for(self) -> None:
         here = service()
         here.engine.not_ready = ["a 1.0 (workers are loading)", "b.mar (not registered)"]
-        said_so = {"ready": False, "error": "Not ready yet: a 1.0 (workers are loading); b.mar (not registered)"}
+        said_so = {"ready": False, "error": "Not ready: a 1.0 (workers are loading); b.mar (not registered)"}
         assert said(here.request("GET", "/v2/health/ready"), 503) == said_so
         assert said(here.request("GET", "/v2/health/live")) == {"live": True}
 
@@ -140,9 +143,6 @@ class TestServer:
     @pytest.mark.parametrize(
         "target",
         [
-            "/v2/models/m/stats",
-            "/v2/models/m/versions/1.0/stats",
-            "/v2/models/stats",
             "/v2/models/m/config",
             "/v2/models/m/versions/1.0/config",
             "/v2/models/m/trace/setting",
@@ -283,6 +283,46 @@ class TestInference:
     def test_whatever_is_wrong(self, target: str) -> None:
         body = service(settings=Settings()).request("POST", target).json
         assert body["error"] == body["message"]
+
+
+class TestStatistics:
+    def counting(self) -> Service:
+        here = service("m", "n")
+        here.engine.versions = {"m": [version("1.0"), version("2.0")], "n": [version("1.0", name="n")]}
+        here.telemetry.counted = {
+            ("m", "1.0"): {"inference_count": 3},
+            ("m", "2.0"): {"inference_count": 4},
+            ("n", "1.0"): {"inference_count": 5},
+        }
+        return here
+
+    @pytest.mark.parametrize(
+        ("target", "versions"),
+        [
+            ("/v2/models/stats", [("m", "1.0", 3), ("m", "2.0", 4), ("n", "1.0", 5)]),
+            ("/v2/models/m/stats", [("m", "1.0", 3), ("m", "2.0", 4)]),
+            ("/v2/models/m/versions/2.0/stats", [("m", "2.0", 4)]),
+        ],
+    )
+    def test_of_whom(self, target: str, versions: list[tuple[str, str, int]]) -> None:
+        (found,) = said(self.counting().request("GET", target)).values()
+        assert [(each["name"], each["version"], each["inference_count"]) for each in found] == versions
+
+    def test_one_that_has_gone_meanwhile_is_left_out(self) -> None:
+        here = self.counting()
+        del here.telemetry.counted["m", "1.0"]
+        (found,) = said(here.request("GET", "/v2/models/m/stats"))["model_stats"]
+        assert found["version"] == "2.0"
+
+    @pytest.mark.parametrize(
+        ("target", "text"),
+        [
+            ("/v2/models/nope/stats", "Model not found: nope"),
+            ("/v2/models/m/versions/9/stats", "Model version: 9 does not exist for model: m"),
+        ],
+    )
+    def test_unknown(self, target: str, text: str) -> None:
+        assert said(self.counting().request("GET", target), 404)["error"] == text
 
 
 class TestRepository:

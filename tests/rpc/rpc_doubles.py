@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -59,7 +59,7 @@ class MemoryEngine:
     def healthy(self) -> bool:
         return self.is_healthy
 
-    def awaited(self) -> list[str]:
+    def unready(self) -> list[str]:
         return self.not_ready
 
     def ailments(self) -> list[Ailment]:
@@ -80,7 +80,7 @@ class MemoryEngine:
         return found if version == "all" else found[:1]
 
     def list_models(self) -> list[tuple[str, str]]:
-        return [("m", "m.mar")]
+        return [(name, f"{name}.mar") for name in sorted(self.models or ["m"])]
 
     async def observe(self, model: str, version: str | None) -> list[VersionStatus]:
         raise ModelNotFound(f"Model not found: {model}")
@@ -112,6 +112,7 @@ class MemoryTelemetry:
         self.records: list[tuple[Any, ...]] = []
         self.traced: list[dict[str, Any]] = []
         self.lines: list[tuple[str, str, str]] = []
+        self.counted: dict[tuple[str, str], dict[str, Any]] = {}
 
     def request_done(self, *facts: Any) -> None:
         self.records.append(facts)
@@ -121,6 +122,9 @@ class MemoryTelemetry:
 
     def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
         self.lines.append((level, logger, message))
+
+    async def statistics(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        return self.counted
 
     @property
     def codes(self) -> list[int]:

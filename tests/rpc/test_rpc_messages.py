@@ -87,6 +87,33 @@ STANDARD_ONLY: dict[str, list[tuple[int, str, int, str]]] = {
     "RepositoryModelLoadResponse": [(1, "model_name", STRING, ""), (2, "isLoaded", BOOL, "")],
     "RepositoryModelUnloadResponse": [(1, "model_name", STRING, ""), (2, "isUnloaded", BOOL, "")],
     "ModelStreamInferResponse": [(1, "error_message", STRING, ""), (2, "infer_response", MESSAGE, "")],
+    "ModelStatisticsRequest": _NAMED,
+    "ModelStatisticsResponse": [(1, "model_stats", MESSAGE, "repeated")],
+    "ModelStatistics": [
+        *_NAMED,
+        (3, "last_inference", UINT64, ""),
+        (4, "inference_count", UINT64, ""),
+        (5, "execution_count", UINT64, ""),
+        (6, "inference_stats", MESSAGE, ""),
+        (7, "batch_stats", MESSAGE, "repeated"),
+    ],
+    "StatisticDuration": [(1, "count", UINT64, ""), (2, "ns", UINT64, "")],
+    "InferStatistics": [
+        (1, "success", MESSAGE, ""),
+        (2, "fail", MESSAGE, ""),
+        (3, "queue", MESSAGE, ""),
+        (4, "compute_input", MESSAGE, ""),
+        (5, "compute_infer", MESSAGE, ""),
+        (6, "compute_output", MESSAGE, ""),
+        (7, "cache_hit", MESSAGE, ""),
+        (8, "cache_miss", MESSAGE, ""),
+    ],
+    "InferBatchStatistics": [
+        (1, "batch_size", UINT64, ""),
+        (2, "compute_input", MESSAGE, ""),
+        (3, "compute_infer", MESSAGE, ""),
+        (4, "compute_output", MESSAGE, ""),
+    ],
 }
 _OPEN_INFERENCE = "org.pytorch.serve.grpc.openinference"
 FIELDS = {
@@ -165,6 +192,7 @@ METHODS = {
     f"{_OPEN_INFERENCE}.GRPCInferenceService": _calls(_OPEN_INFERENCE, *CORE),
     "inference.GRPCInferenceService": {
         **_calls("inference", *CORE, "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+        **_calls("inference", "ModelStatistics"),
         "ModelStreamInfer": ("*inference.ModelInferRequest", "*inference.ModelStreamInferResponse"),
     },
 }

@@ -356,9 +356,61 @@ def test_a_stream_goes_on_whatever_its_requests_are() -> None:
 
 def test_torchserves_service_has_no_extensions() -> None:
     async def scene() -> None:
-        for method in ("ModelStreamInfer", "RepositoryIndex", "RepositoryModelLoad", "ModelConfig"):
+        for method in ("ModelStreamInfer", "RepositoryIndex", "RepositoryModelLoad", "ModelConfig", "ModelStatistics"):
             context = await open_port().call(f"{TORCHSERVE}/{method}", b"")
             assert context.ended is not None and context.ended[0] is Code.UNIMPLEMENTED
+
+    run(scene())
+
+
+def counted(number: int) -> dict[str, Any]:
+    times = {name: {"count": number, "ns": 2**40} for name in ("success", "queue", "compute_infer", "cache_hit")}
+    batches = [{"batch_size": 1, "compute_infer": {"count": number, "ns": 9}}]
+    members = {"last_inference": 2**41, "inference_count": number, "execution_count": number}
+    return {**members, "inference_stats": times, "batch_stats": batches}
+
+
+def statistics_port() -> Port:
+    port = open_port()
+    port.engine.models = {"m": [status("m", "1.0"), status("m", "2.0")], "n": [status("n", "1.0")]}
+    registered = ("m", "1.0"), ("m", "2.0"), ("n", "1.0")
+    port.telemetry.counted = {each: counted(7) for each in registered}
+    return port
+
+
+@pytest.mark.parametrize(
+    ("asked", "versions"),
+    [
+        ({}, [("m", "1.0"), ("m", "2.0"), ("n", "1.0")]),
+        ({"name": "m"}, [("m", "1.0"), ("m", "2.0")]),
+        ({"name": "m", "version": "2.0"}, [("m", "2.0")]),
+    ],
+)
+def test_statistics(asked: dict[str, str], versions: list[tuple[str, str]]) -> None:
+    async def scene() -> None:
+        request = sent("ModelStatisticsRequest", **asked)
+        told = said("ModelStatisticsResponse", await statistics_port().call(f"{STANDARD}/ModelStatistics", request))
+        assert [(each.name, each.version) for each in told.model_stats] == versions
+        first = told.model_stats[0]
+        assert (first.last_inference, first.inference_count, first.execution_count) == (2**41, 7, 7)
+        assert (first.inference_stats.success.ns, first.inference_stats.cache_hit.count) == (2**40, 7)
+        assert [(each.batch_size, each.compute_infer.ns) for each in first.batch_stats] == [(1, 9)]
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "text"),
+    [
+        ({"name": "nope"}, Code.NOT_FOUND, "Model not found: nope"),
+        ({"name": "m", "version": "9"}, Code.NOT_FOUND, "Model version: 9 does not exist for model: m"),
+        ({"version": "1.0"}, Code.INVALID_ARGUMENT, "Parameter name is required."),
+    ],
+)
+def test_statistics_of_what_is_not_there(asked: dict[str, str], code: grpc.StatusCode, text: str) -> None:
+    async def scene() -> None:
+        request = sent("ModelStatisticsRequest", **asked)
+        assert (await statistics_port().call(f"{STANDARD}/ModelStatistics", request)).ended == (code, text)
 
     run(scene())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from telemetry_served import DATE, WORKER, Served
 
+from modelserver.telemetry.catalogue import DETECTED_LIMIT
 from modelserver.telemetry.families import SERIES_LIMIT
 from modelserver.wire.frames import Metric
 
@@ -79,6 +80,8 @@ def test_printed_line_without_a_type_defines_nothing(tmp_path: Path) -> None:
         ("Name Space", "Stage", "Invalid metric name: Name Space"),
         ("Own", "no label", "Invalid metric label name: no label"),
         ("QueueTime", "Stage", "Collector already registered that provides name: QueueTime"),
+        ("Own", "__name__", "Invalid metric label name, which Prometheus uses itself: __name__"),
+        ("Own", "Hostname", "Metric Own has two labels named Hostname"),  # the server adds one
     ],
 )
 def test_what_cannot_be_exposed_is_told_and_dropped(tmp_path: Path, name: str, dimension: str, cause: str) -> None:
@@ -87,6 +90,41 @@ def test_what_cannot_be_exposed_is_told_and_dropped(tmp_path: Path, name: str, d
         report(served, update(name, dimensions=(dimension,)))
         assert served.scrape() == before
         assert errors(served) == [f"Failed to update backend metric {name}: {cause}"]
+
+
+def test_a_histogram_cannot_have_the_label_of_its_buckets(tmp_path: Path) -> None:
+    with Served(tmp_path, metrics_mode="PROMETHEUS", model_metrics_auto_detect=True) as served:
+        report(served, update("Took", 0.3, "HISTOGRAM", ("le",)), update("Own", dimensions=("le",)))
+        assert "Took" not in served.scrape()
+        assert 'Own{le="of le",Hostname="node1",} 2.0' in served.scrape()
+        cause = "Invalid metric label name, which Prometheus uses itself: le"
+        assert errors(served) == [f"Failed to update backend metric Took: {cause}"]
+
+
+def test_a_metric_cannot_take_the_name_of_a_sample_of_another_one(tmp_path: Path) -> None:
+    with Served(tmp_path, metrics_mode="PROMETHEUS", model_metrics_auto_detect=True) as served:
+        report(served, update("Took", 0.3, "HISTOGRAM"), update("Took_sum"), update("Own"), update("Own", kind="GAUGE"))
+        assert served.scrape().count("# TYPE Took") == 1
+        cause = "Collector already registered that provides name: Took_sum"
+        assert errors(served) == [f"Failed to update backend metric Took_sum: {cause}"]
+
+
+def test_names_without_end_do_not_fill_the_memory(tmp_path: Path) -> None:
+    with Served(tmp_path, metrics_mode="PROMETHEUS", model_metrics_auto_detect=True) as served:
+        for number in range(DETECTED_LIMIT + 1):
+            report(served, update(f"Own{number}"))
+        report(served, update("Own0"))
+        assert served.scrape().count("# TYPE Own") == DETECTED_LIMIT
+        assert 'Own0{Stage="of Stage",Hostname="node1",} 4.0' in served.scrape()
+        cause = f"{DETECTED_LIMIT} metrics have been detected; further ones have to be in metrics_config."
+        assert errors(served) == [f"Failed to update backend metric Own{DETECTED_LIMIT}: {cause}"]
+
+
+def test_names_and_units_of_handlers_do_not_end_a_line(tmp_path: Path) -> None:
+    with Served(tmp_path, model_metrics_auto_detect=True) as served:
+        report(served, Metric("a\nb", "c\nd", 1.0, [("e", "f\ng")], "COUNTER", ""))
+        (line,) = served.file("model_metrics")
+        assert "a\\nb.c\\nd:1.0|#e:f\\ng|#hostname:" in line
 
 
 def test_later_updates_have_to_fit_the_first_one(tmp_path: Path) -> None:

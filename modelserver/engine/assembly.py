@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import count
+from typing import Final
 
 from modelserver.archives.archive import Archive
 from modelserver.engine.batcher import DynamicBatcher
+from modelserver.engine.concurrent import ConcurrentScheduler
+from modelserver.engine.concurrent_version import ConcurrentVersion
 from modelserver.engine.launchers import Launch, cpu_launcher, torchrun
 from modelserver.engine.load import load_frame
 from modelserver.engine.placement import Placement, Seat, Slices
@@ -15,11 +18,13 @@ from modelserver.engine.ports import Events, WorkerPort, WorkerSpec
 from modelserver.engine.requests import Registration
 from modelserver.engine.slot import SlotFactory, SlotOwner, WorkerSlot
 from modelserver.engine.version import ModelVersion
-from modelserver.errors import WorkerInitialization
+from modelserver.errors import BadRequest, WorkerInitialization
 from modelserver.settings.model_options import ModelOptions, Requested, resolve, restored
 from modelserver.settings.snapshot import SavedVersion
 from modelserver.settings.table import Settings
 from modelserver.settings.unserved import unserved_options
+
+_MOST_PROCESSES: Final = 1024  # of a version: more than any machine runs, and few enough to be ordered in one go
 
 
 class Assembly:
@@ -49,14 +54,15 @@ class Assembly:
 
     def version(self, archive: Archive, options: ModelOptions) -> ModelVersion:
         """A version without workers, not yet registered."""
-        scheduler = DynamicBatcher(
+        concurrent = options.async_communication
+        scheduler = (ConcurrentScheduler if concurrent else DynamicBatcher)(
             batch_size=options.batch_size,
             max_delay=options.max_batch_delay / 1000,
             capacity=options.job_queue_size,
             max_bytes=options.job_queue_bytes,
             tickets=options.use_job_ticket,
         )
-        version = ModelVersion(
+        version = (ConcurrentVersion if concurrent else ModelVersion)(
             archive=archive,
             options=options,
             scheduler=scheduler,
@@ -95,6 +101,7 @@ class Assembly:
             options = restored(options, registration.saved)
         for notice in [*notices, *unserved_options(archive.model_name, archive.version, options)]:
             self._events.log(notice.level, notice.logger, notice.message)
+        check_workers(options, options.min_workers, archive.model_name)
         slices = self._slices(options)
         if slices is not None and not slices.capacity:
             level = options.parallel_level
@@ -122,7 +129,8 @@ class Assembly:
         )
 
     def cap(self, options: ModelOptions, minimum: int, maximum: int, model: str) -> tuple[int, int]:
-        """The numbers of workers, lowered to what a parallel model finds GPUs for."""
+        """The numbers of workers, lowered to what a parallel model finds GPUs for. Raises BadRequest."""
+        check_workers(options, minimum, model)
         slices = self._slices(options)
         if slices is None:
             return minimum, maximum
@@ -166,6 +174,7 @@ class Assembly:
                 environment={**seat.environment, **launch.environment},
                 threads=self._threads(options, owner),
                 executable=archive.python or ("python3" if options.runtime == "python3" else ""),
+                concurrent=options.async_communication,
                 launcher=launch.arguments,
                 ranks=launch.ranks,
                 to_all_ranks=launch.to_all_ranks,
@@ -216,3 +225,11 @@ class Assembly:
         if self._environ.get("OMP_NUM_THREADS", "").isdecimal():
             return int(self._environ["OMP_NUM_THREADS"])
         return max(1, self._cpus // max(1, owner.min_workers))
+
+
+def check_workers(options: ModelOptions, workers: int, model: str) -> None:
+    """Raises BadRequest for more workers than can be meant: a slip of the finger must not stop the server."""
+    ranks = options.torchrun.nproc_per_node if options.torchrun is not None else 1
+    if workers * ranks > _MOST_PROCESSES:
+        number = str(workers) if ranks == 1 else f"{workers} of {ranks} processes"
+        raise BadRequest(f"Too many workers for model {model}: {number}. At most {_MOST_PROCESSES} can be asked for.")

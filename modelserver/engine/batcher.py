@@ -104,8 +104,8 @@ class DynamicBatcher:
         self._idle.pop(worker, None)
         return self._disband(worker, now)
 
-    def gone(self, worker: int, now: float, *, unread: bool = False) -> Lost:
-        """A worker is dead; with `unread` it had not started on its batch."""
+    def gone(self, worker: int, now: float, *, unread: int = 0) -> Lost:
+        """A worker is dead; unless `unread` is 0, it had not started on its batch."""
         _, jobs = self._running.pop(worker, (0, []))
         self._idle.pop(worker, None)
         self._retired.discard(worker)

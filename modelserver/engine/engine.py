@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from modelserver.archives.archive import Archive
 from modelserver.archives.dependencies import Dependencies
@@ -16,6 +17,7 @@ from modelserver.engine.ports import Changes, Events, Gauge
 from modelserver.engine.registry import Registry
 from modelserver.engine.requests import Ailment, Registered, Registration, Scaled, VersionStatus
 from modelserver.engine.slot import WorkerSlot
+from modelserver.engine.start_up import StartUp
 from modelserver.engine.version import ModelVersion
 from modelserver.errors import (
     BadRequest,
@@ -28,6 +30,8 @@ from modelserver.errors import (
 )
 from modelserver.settings.snapshot import SavedModels, SavedVersion
 from modelserver.settings.table import Settings
+
+_STOPPING: Final = "the server is about to stop"
 
 
 class Engine:
@@ -42,17 +46,21 @@ class Engine:
         events: Events,
         gauge: Gauge | None = None,
         changes: Changes | None = None,
+        memory: Mapping[int, int] | None = None,
     ) -> None:
+        """`memory`: bytes by pid as somebody else reports them; without it the workers are looked at themselves."""
         self._settings = settings
         self._assembly = assembly
         self._events = events
         self._gauge = gauge
         self._changes = changes
+        self._memory = memory
         self._intake = Intake(store, dependencies, events, settings.default_service_handler)
-        self._registry: Registry[ModelVersion] = Registry()
+        self._registry: Registry[ModelVersion] = Registry(events.versions_changed)
         self._startup: dict[str, None] = {}  # names given at start-up that are still registered
         self._drains: set[asyncio.Task[None]] = set()
         self._lame = False  # the server is about to stop
+        self._start_up = StartUp()
 
     def submit(self, job: Job, version: str | None) -> None:
         """Queue a job for the named or default version; `job.done` is called later.
@@ -72,9 +80,20 @@ class Engine:
 
     def ailments(self) -> list[Ailment]:
         """Why the server is not healthy."""
-        stop = [Ailment(Certificate(Cause.STOPPED, "the server is about to stop"))] if self._lame else []
+        stop = [Ailment(Certificate(Cause.STOPPED, _STOPPING))] if self._lame else []
         ailing = [version for _, version in self._registry.defaults() if not version.healthy()]
         return stop + [ailment for version in ailing for ailment in version.ailments()]
+
+    def begin(self, failed: Iterable[str]) -> None:
+        """The server begins to listen: what is registered now is what it has started with; `failed` is what is not."""
+        if self._settings.ready_after_models:
+            self._start_up = StartUp(self._registry, failed)
+
+    def unready(self) -> list[str]:
+        """Why no work should come yet, or any more; nothing unless `ready_after_models`."""
+        if self._lame and self._settings.ready_after_models:
+            return [_STOPPING]
+        return self._start_up.awaited()
 
     def go_lame(self) -> None:
         """Unhealthy from now on, so that no new work is sent here; what comes is served."""
@@ -96,7 +115,12 @@ class Engine:
         """The default version (None), one version, or every version (`all`). Raises ModelNotFound, VersionNotFound."""
         every = version == "all"
         versions = self._registry.versions(model) if every else [self._registry.get(model, version)]
-        return [entry.status(loaded_at_startup=model in self._startup) for entry in versions]
+        statuses = [entry.status(loaded_at_startup=model in self._startup) for entry in versions]
+        return statuses if self._memory is None else [_with_memory(status, self._memory) for status in statuses]
+
+    def worker_pids(self) -> list[int]:
+        """Of all workers that run or are to run; -1 for one whose process is not known yet."""
+        return [slot.pid for version in self._registry for slot in version.slots.values() if slot.alive]
 
     async def observe(self, model: str, version: str | None) -> list[VersionStatus]:
         """What `describe` tells, and how busy the workers' GPUs are."""
@@ -116,6 +140,7 @@ class Engine:
         except BaseException:
             await discard(archive)
             raise
+        self._events.log("DEBUG", "wlm.ModelManager", f"updateModel: {version.name}, count: {version.min_workers}")
         slots = version.grow(version.min_workers)
         await self._report_change()
         if slots and registration.synchronous:
@@ -211,8 +236,9 @@ class Engine:
                 self._take_back(entry)
                 raise RequestTimeout(f"Timed out while cleaning resources: {model}")
         self._forget_name(model)
+        self._start_up.forget(entry)
         self._events.log("INFO", "wlm.ModelManager", f"Model {model} unregistered.")
-        if not any(other.archive.url == entry.archive.url for other in self._registry):
+        if not any(other.archive.stored_as == entry.archive.stored_as for other in self._registry):
             await asyncio.to_thread(entry.archive.remove_download)
         self._drain_behind(entry, self._settings.drain_timeout)
         await self._report_change()
@@ -286,6 +312,10 @@ async def _first_failure(slots: list[WorkerSlot]) -> Certificate | None:
         if (certificate := await outcome) is not None:
             return certificate
     return None
+
+
+def _with_memory(entry: VersionStatus, memory: Mapping[int, int]) -> VersionStatus:
+    return replace(entry, workers=tuple(replace(worker, memory=memory.get(worker.pid, 0)) for worker in entry.workers))
 
 
 def _with_usage(entry: VersionStatus, usage: Mapping[int, str]) -> VersionStatus:

@@ -54,6 +54,7 @@ class Job:
         "done",
         "error",
         "expired",
+        "handler_ns",
         "kind",
         "label",
         "model",
@@ -85,6 +86,7 @@ class Job:
         self.created = created  # seconds, monotonic clock
         self.sent = 0.0  # when its batch went to a worker; 0 while it waits
         self.replied = 0.0  # when the last reply arrived
+        self.handler_ns = 0  # that its batch spent in the handler
         self.worker = ""  # name of the worker that got it: `W-9000-digits_1.0`
         self.size = 0  # bytes of the body
         self.timeout = 0.0  # seconds that the client waits; 0: without limit

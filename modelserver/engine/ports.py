@@ -51,11 +51,11 @@ class WorkerOwner(Protocol):
     def printed(self, stream: str, line: str) -> None:
         """The process wrote a line to `stdout` or `stderr`; line without its end."""
 
-    def gone(self, certificate: Certificate, *, unread: bool) -> None:
+    def gone(self, certificate: Certificate, *, unread: int) -> None:
         """The process is dead and reaped, and its socket read to the end.
 
-        `unread` is True if the last frame sent to it was still (partly) unread when it died, so that it had not
-        started on it.
+        `unread` is the number of batches, counted from the last one sent, that were certainly still (partly) unread
+        when it died, so that it had not started on them.
         """
 
 
@@ -124,3 +124,6 @@ class Events(Protocol):
 
     def worker_metrics(self, worker: str, model: str, metrics: Sequence[Metric]) -> None:
         """Metric updates outside a batch."""
+
+    def versions_changed(self, model: str, versions: Sequence[str], default: str) -> None:
+        """The versions of a model that are registered from now on; none: the model is gone."""

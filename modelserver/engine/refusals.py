@@ -17,6 +17,7 @@ from modelserver.errors import (
 )
 from modelserver.wire.frames import DESCRIBE, Reply
 
+_NOT_DESCRIBED: Final = "Failed to get customized model matadata."
 _KINDS: Final[dict[int, type[ServerError]]] = {kind.status: kind for kind in (BadRequest, InflatedBodyTooLarge)}
 
 
@@ -38,16 +39,19 @@ def unavailable(job: Job, certificate: Certificate | None) -> ServiceUnavailable
 
 def died(job: Job, certificate: Certificate) -> WorkerError:
     """A job that its worker took down with it."""
-    overdue = job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
-    message = "Failed to get customized model matadata." if overdue else "Worker died."
+    message = _NOT_DESCRIBED if _is_overdue_describe(job, certificate) else "Worker died."
     return WorkerError(certificate.cause.http_status, message, certificate=certificate)
 
 
-def overdue(certificate: Certificate) -> WorkerError:
+def overdue(job: Job, certificate: Certificate) -> WorkerError:
     """A job whose worker takes too long over it, but serves others."""
-    return WorkerError(
-        certificate.cause.http_status, "Backend worker did not respond in given time", certificate=certificate
-    )
+    late = "Backend worker did not respond in given time"
+    message = _NOT_DESCRIBED if _is_overdue_describe(job, certificate) else late
+    return WorkerError(certificate.cause.http_status, message, certificate=certificate)
+
+
+def _is_overdue_describe(job: Job, certificate: Certificate) -> bool:
+    return job.kind == DESCRIBE and certificate.cause is Cause.RESPONSE_TIMEOUT
 
 
 def failed_alone(reply: Reply) -> ServerError:

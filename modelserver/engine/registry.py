@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from modelserver.errors import Conflict, DefaultVersionInUse, ModelNotFound, VersionNotFound
@@ -21,7 +21,9 @@ class _Model(Generic[V]):
 class Registry(Generic[V]):
     """Names to versions. The first version of a name is its default until `set_default`."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[str, Sequence[str], str], None] | None = None) -> None:
+        """`changed` is told a name, the versions that it has from now on, and which of them is the default one."""
+        self._changed = changed
         self._models: dict[str, _Model[V]] = {}
 
     def check_free(self, name: str, version: str) -> None:
@@ -36,6 +38,7 @@ class Registry(Generic[V]):
             self._models[name].versions[version] = entry
         else:
             self._models[name] = _Model(version, entry)
+        self._tell(name)
 
     def get(self, name: str, version: str | None = None) -> V:
         """The named or the default version. Raises ModelNotFound, VersionNotFound."""
@@ -69,6 +72,7 @@ class Registry(Generic[V]):
             del self._models[name]
         elif model.default == version:
             model.default = next(iter(model.versions))
+        self._tell(name)
 
     def set_default(self, name: str, version: str) -> None:
         """Raises ModelNotFound, VersionNotFound (with this call's own wording)."""
@@ -77,6 +81,7 @@ class Registry(Generic[V]):
         if version not in model.versions:
             raise VersionNotFound(f"Model version {version} does not exist for model {name}")
         model.default = version
+        self._tell(name)
 
     def versions(self, name: str) -> list[V]:
         """All versions of a name, in order of registration. Raises ModelNotFound."""
@@ -88,6 +93,14 @@ class Registry(Generic[V]):
         for name in sorted(self._models):
             model = self._models[name]
             yield name, model.versions[model.default]
+
+    def _tell(self, name: str) -> None:
+        if self._changed is None:
+            return
+        if model := self._models.get(name):
+            self._changed(name, tuple(model.versions), model.default)
+        else:
+            self._changed(name, (), "")
 
     def __iter__(self) -> Iterator[V]:
         for model in list(self._models.values()):

@@ -1,7 +1,7 @@
 """The one interface of all batching kinds: a pure state machine that is told what happens and answers what to do.
 
-Times are seconds of one monotonic clock, passed in. Workers are known by their id. Sequences, continuous batching and
-asynchronous workers are other classes behind this interface, not other engines.
+Times are seconds of one monotonic clock, passed in. Workers are known by their id. Asynchronous workers have another
+class behind this interface, and so will sequences and continuous batching: no other engines.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Scheduler(Protocol):
     def retire(self, worker: int, now: float) -> Sequence[Action]:
         """Give that worker nothing more; what it runs, it finishes."""
 
-    def gone(self, worker: int, now: float, *, unread: bool = False) -> Lost:
-        """A worker is dead; with `unread` it had not started on its batch."""
+    def gone(self, worker: int, now: float, *, unread: int = 0) -> Lost:
+        """A worker is dead; the last `unread` batches it had not started on."""
 
     def cancel(self, job: Job, now: float) -> Sequence[Action]:
         """The client of a job is gone."""

@@ -18,6 +18,7 @@ from modelserver.engine.ports import Events, WorkerLink, WorkerPort, WorkerSpec
 from modelserver.engine.recovery import Recovery
 from modelserver.engine.requests import WorkerStatus
 from modelserver.errors import Cause, Certificate
+from modelserver.settings.version import version
 from modelserver.wire.frames import Batch, Cancel, Chunk, Hello, Load, Loaded, Metric, Replies
 
 
@@ -44,7 +45,7 @@ class SlotOwner(Protocol):
     def slot_answered(self, slot: WorkerSlot, frame: Replies | Chunk) -> None:
         """A frame for a batch arrived."""
 
-    def slot_stopped(self, slot: WorkerSlot, certificate: Certificate, *, unread: bool) -> None:
+    def slot_stopped(self, slot: WorkerSlot, certificate: Certificate, *, unread: int) -> None:
         """The process is dead; what it ran has to be settled."""
 
     def slot_ended(self, slot: WorkerSlot) -> None:
@@ -214,12 +215,15 @@ class WorkerSlot:
         """A line of the process's output."""
         self._events.printed(self.name, stream, line)
 
-    def gone(self, certificate: Certificate, *, unread: bool) -> None:
+    def gone(self, certificate: Certificate, *, unread: int) -> None:
         """The process is dead and reaped."""
         had_loaded = self.state is State.LOADED
         self._link = None
         self._cancel_timers()
         self._info(f"{self.id} Worker disconnected. {self.state}")
+        for stream in ("stdout", "stderr"):
+            reader = f"{self.name}-{stream}"
+            self._events.log("INFO", "wlm.WorkerLifeCycle", f"Stopped Scanner - {reader}", reader)
         if self.retiring:
             self._owner.slot_stopped(self, certificate, unread=unread)
             self._end()
@@ -232,10 +236,10 @@ class WorkerSlot:
         """A fresh process at once: nothing has failed."""
         self.certificate = certificate
         self._become(State.STOPPED)
-        self._owner.slot_stopped(self, certificate, unread=False)
+        self._owner.slot_stopped(self, certificate, unread=0)
         self.start()
 
-    def _die(self, certificate: Certificate, *, had_loaded: bool, unread: bool) -> None:
+    def _die(self, certificate: Certificate, *, had_loaded: bool, unread: int) -> None:
         """The process failed: say why, and when the next one starts."""
         if certificate.cause not in _TIMEOUTS:
             self._debug(f"System state is : {self.state}")
@@ -260,6 +264,11 @@ class WorkerSlot:
         line = f"{self.name} died: {certificate.cause}: {certificate.detail} ({after})"
         self._log("ERROR", line)
         self._events.printed(self.name, "stderr", line)
+        trace = certificate.traceback.split() and certificate.traceback.rstrip().splitlines()[-1]
+        kind = trace.partition(":")[0] if trace else certificate.cause.name
+        self._events.log(
+            "INFO", "TELEMETRY_METRICS", f"ModelServerError.Count:1|#TorchServe:{version()},{kind}:-1", self.name
+        )
 
     def _limit_in_force(self) -> str:
         if self.state is State.STARTED:
@@ -286,9 +295,10 @@ class WorkerSlot:
 
     def _startup_expired(self) -> None:
         self._startup = None
-        self._log(
-            "ERROR", f"Backend worker error\norg.pytorch.serve.wlm.WorkerInitializationException: {STARTUP_EXPIRED}"
-        )
+        reason = STARTUP_EXPIRED
+        if self._spec.concurrent:
+            reason = f"Worker did not load the model within {self._startup_timeout:g} seconds"
+        self._log("ERROR", f"Backend worker error\norg.pytorch.serve.wlm.WorkerInitializationException: {reason}")
         self.kill(Cause.LOAD_TIMEOUT, f"initialize did not finish within startupTimeout of {self._startup_timeout:g} s")
 
     def _schedule_retry(self, certificate: Certificate, *, had_loaded: bool) -> float | None:

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from modelserver.archives.archive import Archive
 from modelserver.engine.deadlines import Deadlines
 from modelserver.engine.job import Chunks, Job, Overrun
-from modelserver.engine.overdue import ReplyWatch
+from modelserver.engine.overdue import ReplyWatch, Watch
 from modelserver.engine.ports import Events
 from modelserver.engine.recycling import Recycling
-from modelserver.engine.refusals import died, timed_out, unavailable
+from modelserver.engine.refusals import died, failed_alone, timed_out, unavailable
 from modelserver.engine.requests import Ailment, VersionStatus
 from modelserver.engine.scheduler import Action, NotAccepted, Scheduler, Send, Wake, Withdraw
 from modelserver.engine.slot import SlotFactory, WorkerSlot
-from modelserver.errors import Cause, Certificate, ServiceUnavailable, WorkerError
+from modelserver.errors import Cause, Certificate, ServerError, ServiceUnavailable, WorkerError
 from modelserver.settings.model_options import ModelOptions
 from modelserver.wire.frames import Batch, Cancel, Chunk, Failure, Replies
 
@@ -45,7 +45,7 @@ class ModelVersion:
         self._loop = asyncio.get_running_loop()
         self._client_timeout = options.client_timeout_in_mills / 1000  # seconds; 0: none
         self._deadlines = Deadlines(self._expire)
-        self._replies = ReplyWatch(options.response_timeout, self._all_slots, self._reply_overdue)
+        self._replies = self._watch()
         recycling = Recycling(options.max_requests_per_worker, options.max_worker_memory)
         self._recycling = recycling if recycling else None
         self._wake: asyncio.TimerHandle | None = None  # of the forming batch
@@ -86,7 +86,7 @@ class ModelVersion:
             job.sent = sent
             job.worker = slot.name
         slot.send(Batch(send.batch, send.jobs[0].kind, [job.request for job in send.jobs]))
-        self._replies.expect(slot)
+        self._replies.expect(slot, send.batch)
 
     def slot_answered(self, slot: WorkerSlot, frame: Replies | Chunk) -> None:
         """A frame for a batch arrived."""
@@ -98,7 +98,7 @@ class ModelVersion:
             return  # its jobs fail with it
         if type(frame) is Chunk:
             self._forward(jobs, frame)
-            self._replies.expect(slot)
+            self._replies.expect(slot, frame.batch)
             return
         assert isinstance(frame, Replies)
         slot.reply_due = 0.0
@@ -117,16 +117,20 @@ class ModelVersion:
         """Answer the jobs of a batch."""
         if frame.code != 200:
             certificate = _certificate(frame.failure)
-            for job in jobs:
+            for job in self._settle_failed(jobs, frame, replied) if frame.failed else jobs:
                 job.replied = replied
+                job.handler_ns = frame.handler_ns
                 if job.expired:
                     self._note_late(job, "error response")
                 job.fail(WorkerError(frame.code, frame.message, certificate=certificate))
             return
         self._failures = 0
+        if frame.failed:
+            self._settle_failed(jobs, frame, replied)
         for reply in frame.replies:
             job = jobs[reply.index]
             job.replied = replied
+            job.handler_ns = frame.handler_ns
             if job.cancelled:
                 if job.expired:
                     self._note_late(job, "response")
@@ -135,6 +139,19 @@ class ModelVersion:
             else:
                 _put(job, reply.body)
                 job.end()
+
+    def _settle_failed(self, jobs: list[Job], frame: Replies, replied: float) -> list[Job]:
+        """Fail the jobs that failed alone, leave the replies to the others in the frame, and return those others."""
+        failed = set(frame.failed)
+        for reply in frame.replies:
+            if reply.index in failed:
+                job = jobs[reply.index]
+                job.replied = replied
+                if job.expired:
+                    self._note_late(job, "error response")
+                job.fail(failed_alone(reply))
+        frame.replies = [reply for reply in frame.replies if reply.index not in failed]
+        return [job for index, job in enumerate(jobs) if index not in failed]
 
     def _forward(self, jobs: list[Job], frame: Chunk) -> None:
         """Pass intermediate pieces on; the first one is the job's reply."""
@@ -161,12 +178,15 @@ class ModelVersion:
 
     def _expire(self, job: Job) -> None:
         """Answer a job whose client has waited long enough, and free its place."""
-        done, chunks = job.done, job.chunks
-        error = timed_out(job, job.timeout)
         if not job.sent:
             self._warn("wlm.Model", f"Drop inference request {job.request.id} due to client timeout")
-        self.cancel(job)
+        self._give_up(job, timed_out(job, job.timeout))
         job.expired = True
+
+    def _give_up(self, job: Job, error: ServerError) -> None:
+        """Answer a job before its worker does: what that one still says about it is dropped."""
+        done, chunks = job.done, job.chunks
+        self.cancel(job)
         if chunks is not None:
             chunks.fail(error)
         else:
@@ -175,6 +195,9 @@ class ModelVersion:
 
     def _note_late(self, job: Job, what: str) -> None:
         self._warn("wlm.BatchAggregator", f"Drop {what} for inference request {job.request.id} due to client timeout")
+
+    def _watch(self) -> Watch[WorkerSlot]:
+        return ReplyWatch(self.options.response_timeout, self._all_slots, self._reply_overdue)
 
     def _reply_overdue(self, slot: WorkerSlot) -> None:
         self._failures += 1
@@ -237,7 +260,7 @@ class ModelVersion:
         """A worker has loaded."""
         self._act(self.scheduler.ready(slot.id, self._loop.time()))
 
-    def slot_stopped(self, slot: WorkerSlot, certificate: Certificate, *, unread: bool) -> None:
+    def slot_stopped(self, slot: WorkerSlot, certificate: Certificate, *, unread: int) -> None:
         """A worker is dead: fail what it ran, hand on what it had not begun."""
         slot.reply_due = 0.0
         now = self._loop.time()
@@ -317,6 +340,7 @@ class ModelVersion:
             slot.kill(Cause.STOPPED, f"still busy after {limit:g} s")
         if slots:
             await asyncio.wait([slot.ended for slot in slots])
+        self.refuse_waiting(_REMOVED)  # what the killed had not read yet waits again
         if self._wake is not None:
             self._wake.cancel()
         self._deadlines.close()
@@ -352,10 +376,8 @@ class ModelVersion:
 
 def _fits(frame: Replies | Chunk, size: int) -> bool:
     """Whether a frame answers the requests of a batch of that size: a broken worker must leave no job unanswered."""
-    if isinstance(frame, Chunk):
+    if isinstance(frame, Chunk) or frame.code != 200:
         return all(0 <= reply.index < size for reply in frame.replies)
-    if frame.code != 200:
-        return True
     expected = 0
     for reply in frame.replies:
         if reply.index != expected:

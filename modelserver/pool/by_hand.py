@@ -35,6 +35,7 @@ class HandStarted(Worker):
         """Ask for the process."""
         self._order = self._folder / f"order-{order.slot}-{order.generation}"
         self._command = [order.executable or sys.executable, "-P", str(_ENTRY), "--socket", order.socket]
+        self._command += ["--async"] if order.concurrent else []
         try:
             self._write(self._order, msgspec.json.encode(order))
         except OSError as error:

@@ -58,5 +58,5 @@ class Owner(Protocol):
     def printed(self, stream: str, line: str) -> None:
         """The process wrote a line."""
 
-    def gone(self, certificate: Certificate, *, unread: bool) -> None:
+    def gone(self, certificate: Certificate, *, unread: int) -> None:
         """The process is dead and reaped, and its socket read to the end."""

@@ -170,11 +170,11 @@ class LaunchedWorker(Worker):
         if all(rank.over for rank in self._ranks):
             super()._check()
 
-    def _disconnect(self) -> bool:
+    def _disconnect(self) -> int:
         for rank in self._ranks:
             if rank.link is not None:
                 rank.link.close()
-        return all(rank.link is not None and rank.link.unread for rank in self._receivers)
+        return min((0 if rank.link is None else rank.link.unread for rank in self._receivers), default=0)
 
     def _certify(self, last_output: tuple[str, ...]) -> Certificate:
         """That of the rank whose end was the first, else that of the launcher."""

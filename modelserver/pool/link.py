@@ -65,7 +65,7 @@ class Link(asyncio.Protocol):
         self._violated = False
         # Writing
         self._transport: asyncio.Transport | None = None  # None before and after the connection
-        self._unsent = False  # a batch came after the end
+        self._unsent = 0  # batches that came after the end
         # The end
         self._duplicate: socket.socket | None = None  # outlives the transport, which forgets what is left to read
         self._stalled = False  # the transport holds bytes that the kernel has not taken
@@ -73,16 +73,16 @@ class Link(asyncio.Protocol):
         self._last: type = Load  # of the frame sent last
 
     @property
-    def unread(self) -> bool:
-        """After the end: the worker has not (completely) read the last batch; False where that is not certain."""
+    def unread(self) -> int:
+        """After the end: how many of the last batches the worker has certainly not (completely) read."""
         # Once the batch has left, frames behind it (a cancellation) may be the ones that were not read.
-        return self._unsent or (self._last is Batch and (self._reset or self._stalled))
+        return self._unsent or int(self._last is Batch and (self._reset or self._stalled))
 
     def send(self, frame: Load | Batch | Cancel | Stop) -> None:
-        """Write one frame now: a worker never has more than one batch, so there is nothing to gather. Never raises."""
+        """Write one frame now: batches come one at a time, so there is nothing to gather. Never raises."""
         self._last = type(frame)
         if self._transport is None or self._transport.is_closing():
-            self._unsent = self._unsent or self._last is Batch
+            self._unsent += self._last is Batch
         else:
             self._transport.write(encode(frame))
 

@@ -237,10 +237,10 @@ class Worker:
         if self._exited and not self._linked and not any(output.open for output in self._outputs):
             self._finish()
 
-    def _disconnect(self) -> bool:
-        """End the connection; whether the last batch was still unread."""
+    def _disconnect(self) -> int:
+        """End the connection; how many of the last batches were still unread."""
         if self._link is None:
-            return False
+            return 0
         self._link.close()
         return self._link.unread
 

@@ -19,7 +19,6 @@ STATED: Final = ("workflow_store", "enable_workflow_api")  # have a value that n
 OPTIONS: Final = {
     "continuous_batching": "continuousBatching",
     "sequence_batching": "sequenceBatching",
-    "async_communication": "asyncCommunication",
 }
 
 

@@ -13,7 +13,7 @@ from modelserver.worker.service import Service
 class DebuggedService(Service):
     """Opens the debugger on what the handler raises; what it returns has no place to go to."""
 
-    def _refuse(self, batch: Batch, error: Exception, elapsed: int) -> Replies:
+    def _refuse(self, batch: Batch, error: BaseException, elapsed: int) -> Replies:
         if not isinstance(error, ResultRejected | BdbQuit):
             debug(error)
         return super()._refuse(batch, error, elapsed)

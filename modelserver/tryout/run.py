@@ -14,7 +14,9 @@ from modelserver.ending import leave
 from modelserver.errors import ConfigurationError, InvalidModel, ServerError
 from modelserver.settings.command_line import CommandLine
 from modelserver.settings.loading import load
+from modelserver.settings.model_options import ModelOptions
 from modelserver.settings.table import Settings
+from modelserver.tryout.awaited import AwaitedService, DebuggedAwaitedService
 from modelserver.tryout.command_line import Options, parse
 from modelserver.tryout.debugged import DebuggedService, debug
 from modelserver.tryout.inputs import BadInput, Trial, batches, kind_of, read_trials
@@ -26,7 +28,7 @@ from modelserver.worker.service import Service
 
 _MISUSE = 2  # exit statuses
 _INTERRUPTED = 130  # as of a program that SIGINT ends
-_QUIT = "BdbQuit: "  # how a failure begins that was the user's leave from the debugger
+_QUIT = "BdbQuit"  # how a failure begins that was the user's leave from the debugger
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -52,6 +54,10 @@ def _status(options: Options) -> int:
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except SystemExit as ended:
+        text = f"the handler has ended the process (SystemExit: {ended.code}): in a server, that is the worker's death"
+        print(f"modelserver run-handler: {text}", file=sys.stderr)
+        return 1
 
 
 def _told(error: ServerError) -> str:
@@ -79,12 +85,18 @@ def _run(options: Options, settings: Settings, trials: list[Trial]) -> int:
         frame = frame_of(archive, model, options, settings)
         report = Report(Path(frame.model_dir), output)
         with as_worker(archive, settings):
-            return _load_and_call(frame, report, options, trials)
+            return _load_and_call(_kind(options, model), frame, report, options, trials)
 
 
-def _load_and_call(frame: Load, report: Report, options: Options, trials: list[Trial]) -> int:
+def _kind(options: Options, model: ModelOptions) -> type[Service]:
+    if model.async_communication:
+        return DebuggedAwaitedService if options.pdb else AwaitedService
+    return DebuggedService if options.pdb else Service
+
+
+def _load_and_call(kind: type[Service], frame: Load, report: Report, options: Options, trials: list[Trial]) -> int:
     try:
-        service = (DebuggedService if options.pdb else Service).load(frame, report)
+        service = kind.load(frame, report)
     except LoadFailed as failed:
         if options.pdb and failed.__cause__ is not None:
             debug(failed.__cause__)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any, NamedTuple, cast
 
 from ts.context import Context
 from ts.model_import import import_from
 from ts.utils.util import list_classes_from_module
 
+logger = logging.getLogger(__name__)
+
 Handle = Callable[[list[dict[str, Any]], Context], Any]  # from rows to a list with an element for each
+Run = Callable[["CoroutineType[Any, Any, Any]"], None]  # what becomes of loading that is a coroutine
 
 
 class HandlerMissing(Exception):
@@ -24,14 +28,25 @@ class HandlerBroken(Exception):
     """The handler exists and imports, but offers no usable entry point; `__cause__` says why."""
 
 
+def drop(loading: CoroutineType[Any, Any, Any]) -> None:
+    """There is no event loop to run it."""
+    loading.close()
+    logger.warning("%s did not run: set asyncCommunication: true in the model's configuration", loading.__qualname__)
+
+
+def _finish(loading: Any, run: Run) -> None:
+    if inspect.iscoroutine(loading):
+        run(loading)
+
+
 class Function(NamedTuple):
     """A module's function, which loads the model when called without data."""
 
     function: Handle
 
-    def load(self, context: Context) -> Handle:
+    def load(self, context: Context, run: Run = drop) -> Handle:
         """Load the model. Returns what answers batches."""
-        self.function(cast(Any, None), context)
+        _finish(self.function(cast(Any, None), context), run)
         return self.function
 
 
@@ -40,14 +55,14 @@ class Class(NamedTuple):
 
     cls: type[Any]
 
-    def load(self, context: Context) -> Handle:
+    def load(self, context: Context, run: Run = drop) -> Handle:
         """Make the handler and load its model. Returns what answers batches. Raises `HandlerBroken`."""
         instance = self.cls()
         if not hasattr(instance, "handle"):
             raise HandlerBroken from ValueError(f"Expect handle method in class {self.cls}")
         if not hasattr(instance, "initialize"):
             raise HandlerBroken from AttributeError(f"{self.cls.__name__!r} object has no attribute 'initialize'")
-        instance.initialize(context)
+        _finish(instance.initialize(context), run)
         handle: Handle = instance.handle  # now, because `initialize` may have replaced it
         return handle
 

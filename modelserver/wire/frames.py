@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
-# Kinds of jobs; a batch holds one kind only.
+# Kinds of jobs; a batch holds one kind only. Those of KServe's version 1 differ from the first two in that answers that
+# are JSON are labelled so; those of the Open Inference Protocol are decoded and encoded in the worker.
 PREDICT, EXPLAIN, DESCRIBE = 0, 1, 2
+KSERVE_PREDICT, KSERVE_EXPLAIN, INFER, INFER_EXPLAIN = 3, 4, 5, 6
+
+# Media types of the one part `body` of an INFER job that holds a serialized `ModelInferRequest`: it is answered by a
+# serialized `ModelInferResponse`. The second one came by TorchServe's own service, whose answers differ in details.
+PROTOBUF: Final = "application/x-protobuf"
+TORCHSERVE_PROTOBUF: Final = "application/x-protobuf; service=torchserve"
 
 Dimensions = list[tuple[str, str]]
+
+# Both sides read them as bytes. They arrive as the kind that handlers get and may change, so that rows need no copy.
+if TYPE_CHECKING:
+    Octets = bytes
+else:
+    Octets = bytearray
 
 
 class Part(msgspec.Struct, array_like=True, gc=False):
@@ -23,7 +36,7 @@ class Part(msgspec.Struct, array_like=True, gc=False):
 
     name: str
     mime: str  # media type without parameters, spelled as sent; "" if absent
-    value: bytes
+    value: Octets
 
 
 class Request(msgspec.Struct, array_like=True, gc=False):
@@ -35,6 +48,23 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     extra: dict[
         str, str
     ]  # added by the server (`explain`, `url_path`, `describe`): found by exact spelling, beats `headers`
+
+
+class TensorSpec(msgspec.Struct, array_like=True, frozen=True):
+    """A tensor that a model declares; -1 in its shape is any number."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+
+class OpenInference(msgspec.Struct, array_like=True, frozen=True):
+    """What a model declares about its requests; with `rows` the handler gets inputs as rows, and returns outputs."""
+
+    rows: bool = False
+    inputs: tuple[TensorSpec, ...] = ()  # empty: any
+    outputs: tuple[TensorSpec, ...] = ()
 
 
 class Load(msgspec.Struct, array_like=True, tag=1):
@@ -49,6 +79,9 @@ class Load(msgspec.Struct, array_like=True, tag=1):
     limit_max_image_pixels: bool
     max_response_size: int  # bytes of one encoded reply body
     metrics_config: str  # path of the metric definitions
+    model_version: str = ""
+    max_request_size: int = 1 << 31  # bytes of one inflated request body
+    open_inference: OpenInference = OpenInference()
 
 
 class Batch(msgspec.Struct, array_like=True, tag=2, gc=False):
@@ -121,7 +154,7 @@ class Reply(msgspec.Struct, array_like=True, gc=False):
 
 
 class Replies(msgspec.Struct, array_like=True, tag=18, gc=False):
-    """Answer to `Batch`. With a code other than 200 the whole batch failed and `replies` is empty."""
+    """Answer to `Batch`. With a code other than 200 the batch failed, and `replies` has only what failed alone."""
 
     batch: int
     code: int
@@ -130,6 +163,7 @@ class Replies(msgspec.Struct, array_like=True, tag=18, gc=False):
     metrics: list[Metric] = []
     handler_ns: int = 0  # time inside the handler
     failure: Failure | None = None
+    failed: list[int] = []  # positions of requests that failed alone: `replies` has status and message (the body)
 
 
 class Chunk(msgspec.Struct, array_like=True, tag=19, gc=False):
@@ -165,8 +199,32 @@ _T = TypeVar("_T")
 
 def encode(frame: Any) -> bytes:
     """Length prefix and payload of one frame."""
-    payload = _encode_payload(frame)
+    payload = _payload(frame)
     return len(payload).to_bytes(4, "little") + payload
+
+
+def encode_apart(frame: Any) -> tuple[bytes, bytes]:
+    """Length prefix and payload of one frame, for whoever can send them without putting them together."""
+    payload = _payload(frame)
+    return len(payload).to_bytes(4, "little"), payload
+
+
+def _payload(frame: Any) -> bytes:
+    """Texts with lone surrogates (in exceptions about file names, in labels made of JSON) are sent with escapes."""
+    try:
+        return _encode_payload(frame)
+    except UnicodeEncodeError:
+        return _encode_payload(_escaped(msgspec.to_builtins(frame, builtin_types=(bytes, bytearray))))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list | tuple):
+        return [_escaped(each) for each in value]
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(each) for key, each in value.items()}
+    return value
 
 
 class FrameTooLarge(ValueError):
@@ -182,10 +240,10 @@ class _Reader(Generic[_T]):
         self.limit = limit  # bytes of one payload
         self._buffer = bytearray()  # the beginning of an incomplete frame
 
-    def feed(self, data: bytes) -> Iterator[_T]:
+    def feed(self, data: bytes | memoryview) -> Iterator[_T]:
         """Yields every frame completed by `data`. Raises `FrameTooLarge` or `msgspec.MsgspecError` on garbage."""
         buffer = self._buffer
-        source: bytes | bytearray = data  # mostly whole frames: they are decoded where they lie
+        source: bytes | bytearray | memoryview = data  # mostly whole frames: they are decoded where they lie
         if buffer:
             buffer += data
             source = buffer

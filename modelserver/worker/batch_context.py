@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from modelserver.wire.frames import Batch
+from modelserver.wire.frames import Batch, Request
 from modelserver.worker.headers import WireRequestProcessor
 from ts.channel import Channel
 from ts.context import Context, RequestProcessor
+from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.protocol.stream import Stream
 
 
@@ -27,6 +29,28 @@ class BatchContext(Context):
         self.request_ids = {index: request.id for index, request in enumerate(batch.requests)}
         self.cl_socket = stream = Stream(batch, self._channel, self._max_response_size)
         return stream
+
+    def for_batch(self, channel: Channel, metrics: MetricCacheAbstract) -> BatchContext:
+        """A copy for one of several batches that run at once: it shares what the handler has put here, but may be left
+        to itself.
+        """
+        own = copy.copy(self)
+        own._channel = channel
+        own._metrics = metrics  # type: ignore[assignment]
+        return own
+
+    @property
+    def channel(self) -> Channel:
+        """The way to the frontend."""
+        return self._channel
+
+    def narrow(self, requests: list[Request], stream: Stream) -> None:
+        """The handler sees only these of the batch, or others in their place, and sends pieces this way."""
+        assert self._batch is not None
+        self._batch = Batch(self._batch.id, self._batch.kind, requests)
+        self._request_processor = None
+        self.request_ids = {index: request.id for index, request in enumerate(requests)}
+        self.cl_socket = stream
 
     def leave(self) -> None:
         """The batch is answered: let go of its bodies."""

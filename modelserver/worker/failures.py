@@ -79,8 +79,15 @@ def text_of(value: object) -> str:
 
 def failure_of(cause: str, error: BaseException) -> Failure:
     """The exception in one line and in full, the traceback beginning at the first frame of user code."""
-    first_line = text_of(error).partition("\n")[0][:_DETAIL_LIMIT]
-    return Failure(cause, f"{type(error).__name__}: {first_line}", traceback_of(error))
+    return Failure(cause, _headline(error), traceback_of(error))
+
+
+def _headline(error: BaseException) -> str:
+    """Kind and first line of the text, and the next one where the first only announces it."""
+    first, _, rest = text_of(error).strip().partition("\n")
+    if first.endswith(":"):
+        first = f"{first} {rest.strip()}".partition("\n")[0].rstrip()
+    return f"{type(error).__name__}: {first[:_DETAIL_LIMIT]}" if first else type(error).__name__
 
 
 def traceback_of(error: BaseException) -> str:
@@ -94,7 +101,7 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))[-_TRACEBACK_LIMIT:]
 
 
-def judge(error: Exception) -> Refusal:
+def judge(error: BaseException) -> Refusal:
     """What a batch is answered whose handler raised this."""
     if isinstance(error, MemoryError):
         return Refusal(507, "Out of resources", "System out of memory", OUT_OF_MEMORY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,17 @@ from modelserver.worker.failures import LoadFailed, failure_of, text_of
 from modelserver.worker.model_files import BadArchive, read_manifest, read_metrics, read_model_config
 from modelserver.worker.updates import Updates
 from ts.channel import Channel
-from ts.entry_point import Class, Function, Handle, HandlerBroken, HandlerMissing, find_envelope, find_handler
+from ts.entry_point import (
+    Class,
+    Function,
+    Handle,
+    HandlerBroken,
+    HandlerMissing,
+    Run,
+    drop,
+    find_envelope,
+    find_handler,
+)
 from ts.metrics.metric_cache_abstract import MetricCacheAbstract
 from ts.version import __version__
 
@@ -50,14 +60,25 @@ def make_metrics(frame: Load, updates: Updates) -> MetricCacheAbstract:
     return metrics
 
 
-def load_handler(frame: Load, context: BatchContext) -> tuple[Handle, Handle]:
+def in_envelope(envelope: type[Any], handle: Handle) -> Handle:
+    """A handler that an envelope talks to."""
+    enveloped: Handle = envelope(handle).handle
+    return enveloped
+
+
+def load_handler(
+    frame: Load,
+    context: BatchContext,
+    wrap: Callable[[type[Any], Handle], Handle] = in_envelope,
+    run: Run = drop,
+) -> tuple[Handle, Handle]:
     """Import the handler and let it load the model. Returns what answers batches, in its envelope (if there is one) and
-    without. Raises `LoadFailed`.
+    without. Raises `LoadFailed`. `wrap` puts it in there; `run` runs what it returns if that is a coroutine.
     """
     entry, envelope = import_handler(frame)
     with _classified(frame.model_name, failures.INITIALIZE):
-        handle = entry.load(context)
-        return handle if envelope is None else envelope(handle).handle, handle
+        handle = entry.load(context, run)
+        return handle if envelope is None else wrap(envelope, handle), handle
 
 
 def import_handler(frame: Load) -> tuple[Function | Class, type[Any] | None]:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Protocol
 
 from modelserver.wire.frames import (
@@ -68,6 +69,21 @@ class Channel:
                     raise ConnectionResetError("the frontend is gone")
                 self._frames.extend(self._read(0))
             return self._frames.popleft()
+
+    def fileno(self) -> int:
+        """The descriptor of the connection."""
+        return self._connection.fileno()
+
+    def arrived(self) -> list[ToWorker]:
+        """What can be had without waiting. Raises ConnectionError once the frontend is gone."""
+        with self._receiving:
+            frames = list(self._frames)
+            self._frames.clear()
+            if self._ended and not frames:
+                raise ConnectionResetError("the frontend is gone")
+            with suppress(BlockingIOError):
+                frames += self._read(socket.MSG_DONTWAIT)
+            return frames
 
     def cancelled(self, request_id: str) -> bool:
         """True once the client of this request is gone, or the frontend with all its clients; never blocks."""

@@ -8,8 +8,9 @@ import platform
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import msgspec
 from setproctitle import getproctitle
@@ -27,6 +28,8 @@ from modelserver.worker.process import (
 )
 from modelserver.worker.service import LoadFailed, Service
 from modelserver.worker.silence import SilentChannel
+
+ServiceT = TypeVar("ServiceT")
 
 _logger = logging.getLogger(__name__)
 
@@ -49,10 +52,8 @@ def run(order: Spawn) -> int:
     try:
         channel = _connect(order)
         with _last_words(channel):
-            service = _load(order, channel)
-            if service is None:
-                return 1
-            serve(channel, service)
+            loaded = (_serve_concurrently if order.concurrent else _serve)(order, channel)
+            return 0 if loaded else 1
     except ConnectionError:
         print("Frontend disconnected.")
     except SystemExit:
@@ -89,7 +90,29 @@ def _connect(order: Spawn) -> Channel:
     return channel
 
 
-def _load(order: Spawn, channel: Channel) -> Service | None:
+def _serve(order: Spawn, channel: Channel) -> bool:
+    """Load the model, and answer one batch after the other; False if it could not be loaded."""
+    service = _load(order, channel, Service.load)
+    if service is not None:
+        serve(channel, service)
+    return service is not None
+
+
+def _serve_concurrently(order: Spawn, channel: Channel) -> bool:
+    """The same with an asynchronous handler, on an event loop that `initialize` finds there."""
+    import asyncio
+
+    from modelserver.worker.async_loop import serve_concurrently
+    from modelserver.worker.concurrent_service import ConcurrentService
+
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    service = _load(order, channel, ConcurrentService.load)
+    if service is not None:
+        serve_concurrently(channel, service)
+    return service is not None
+
+
+def _load(order: Spawn, channel: Channel, load: Callable[[Load, Channel], ServiceT]) -> ServiceT | None:
     """Load the model that the first frame names and report the outcome; None if it failed."""
     frame = channel.receive()
     if not isinstance(frame, Load):
@@ -97,7 +120,7 @@ def _load(order: Spawn, channel: Channel) -> Service | None:
     print(f"model_name: {frame.model_name}, batchSize: {frame.batch_size}")
     had_torch = "torch" in sys.modules
     try:
-        service = Service.load(frame, channel)
+        service = load(frame, channel)
     except LoadFailed as failed:
         _print_death(failed.failure.traceback or f"RuntimeError: {failed.code} - {failed.message}")
         channel.send(Loaded(failed.code, failed.message, failed.failure))

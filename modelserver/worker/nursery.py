@@ -121,13 +121,16 @@ def preload(modules: Sequence[str]) -> None:
                 print(f"preload_modules: {name} cannot be imported: {error}", file=sys.stderr)
         except Exception:
             traceback.print_exc()
+    if "numpy" in sys.modules:  # what reads tensors is not worth importing numpy for: few servers are sent any
+        importlib.import_module("modelserver.worker.tensor_turns")
     gc.collect()
     gc.freeze()
 
 
 def command_of(order: Spawn) -> list[str]:
     """The command line of an exec'd worker; a forked one shows the same."""
-    return [order.executable or sys.executable, "-P", *order.launcher, ENTRY, "--socket", order.socket]
+    options = ["--async"] if order.concurrent else []
+    return [order.executable or sys.executable, "-P", *order.launcher, ENTRY, "--socket", order.socket, *options]
 
 
 @dataclass(frozen=True, slots=True)

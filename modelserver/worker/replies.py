@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 from modelserver.wire.frames import Failure, Reply
@@ -15,7 +15,11 @@ def check_result(result: Any, expected: int, model_name: str) -> None:
     """Raises `ResultRejected` unless the result is a list with one element per request."""
     if not isinstance(result, list):
         log = f"model: {model_name}, Invalid return type: {type(result)}."
-        raise ResultRejected(503, "Invalid model predict output", log, _broken(expected, f"a {type(result).__name__}"))
+        got = f"a {type(result).__name__}"
+        if isinstance(result, Coroutine):
+            result.close()
+            got += " (of an asynchronous handler: set asyncCommunication: true in the model's configuration)"
+        raise ResultRejected(503, "Invalid model predict output", log, _broken(expected, got))
     if len(result) != expected:
         log = f"model: {model_name}, number of batch response mismatched, expect: {expected}, got: {len(result)}."
         got = f"{len(result)} elements"

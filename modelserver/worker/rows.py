@@ -26,7 +26,7 @@ def decoded_row(request: Request) -> Row:
 
 def raw_row(request: Request) -> Row:
     """Parameter name to bytearray."""
-    return {part.name: bytearray(part.value) for part in request.parts}
+    return {part.name: _own(part.value) for part in request.parts}
 
 
 def _decode(part: Part) -> Any:
@@ -45,4 +45,9 @@ def _decode(part: Part) -> Any:
             return part.value.decode()
         except UnicodeDecodeError:
             logger.warning("Failed utf-8 decoding of input data. Forwarding encoded payload", exc_info=True)
-    return bytearray(part.value)
+    return _own(part.value)
+
+
+def _own(value: bytes | bytearray) -> bytearray:
+    """What came over the wire is nobody else's."""
+    return value if type(value) is bytearray else bytearray(value)

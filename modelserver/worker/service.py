@@ -8,7 +8,7 @@ from functools import cached_property
 from time import perf_counter_ns
 from uuid import uuid4
 
-from modelserver.wire.frames import Batch, Dimensions, Failure, Load, Metric, Replies, Reply
+from modelserver.wire.frames import DESCRIBE, Batch, Dimensions, Failure, Load, Metric, Replies, Reply
 from modelserver.worker.batch_context import BatchContext
 from modelserver.worker.failures import HANDLER_CONTRACT, LoadFailed, Refusal, ResultRejected, failure_of, judge
 from modelserver.worker.loading import load_handler, make_context, make_metrics
@@ -16,6 +16,7 @@ from modelserver.worker.place import place_of
 from modelserver.worker.profiled import ProfileFile, profiling_asked
 from modelserver.worker.replies import check_result, encode_replies
 from modelserver.worker.rows import decoded_row, raw_row
+from modelserver.worker.translation import Translation, Translator
 from modelserver.worker.updates import Updates
 from ts.channel import Channel
 from ts.entry_point import Handle
@@ -32,19 +33,21 @@ class Service:
 
     def __init__(
         self,
-        handle: Handle,
+        frame: Load,
+        handlers: tuple[Handle, Handle],
         context: BatchContext,
         metrics: MetricCacheAbstract,
         updates: Updates,
-        max_response_size: int,
     ) -> None:
-        self._handle = handle
+        """`handlers`: what answers batches, in its envelope (if there is one) and without."""
+        self._handle = handlers[0]
         self._context = context
         self._metrics = metrics
         self._updates = updates
-        self._limit = max_response_size  # bytes of one body
+        self._limit = frame.max_response_size  # bytes of one body
         decode = os.environ.get("TS_DECODE_INPUT_REQUEST", "true").lower() == "true"
         self._row = decoded_row if decode else raw_row
+        self._translator = Translator(frame, *handlers, decode=decode)
         self._labels: Dimensions = [("ModelName", context.model_name), ("Level", "Model")]
 
     @classmethod
@@ -54,12 +57,14 @@ class Service:
         metrics = make_metrics(frame, updates)
         metrics.set_request_ids(str(uuid4()))  # metrics recorded while the model loads belong to this
         context = make_context(frame, channel, metrics)
-        handle = load_handler(frame, context)
+        handlers = load_handler(frame, context)
         kind = ProfiledService if profiling_asked() else cls
-        return kind(handle, context, metrics, updates, frame.max_response_size)
+        return kind(frame, handlers, context, metrics, updates)
 
     def handle(self, batch: Batch) -> Replies:
         """Answer every request of a batch. No `Exception` passes, whatever the handler does."""
+        if batch.kind > DESCRIBE:
+            return self._handle_translated(batch)
         context = self._context
         stream = context.enter(batch)
         self._metrics.request_ids = context.request_ids
@@ -81,11 +86,39 @@ class Service:
         updates.append(self._prediction_time(batch, elapsed))
         return Replies(batch.id, 200, "", replies, updates, elapsed)
 
+    def _handle_translated(self, batch: Batch) -> Replies:
+        """The same for KServe's protocols; requests that cannot be read fail alone, and are not seen by the handler."""
+        context = self._context
+        context.enter(batch)
+        self._updates.hold()
+        started = perf_counter_ns()
+        elapsed = 0
+        translation = Translation([], [], self._limit)
+        try:
+            translation = self._translator.read(batch)
+            stream = translation.stream(batch, context.channel)
+            context.narrow(translation.requests, stream)
+            self._metrics.request_ids = context.request_ids
+            started = perf_counter_ns()
+            result = self._translator.handle_of(batch)(translation.rows, context) if translation.rows else []
+            elapsed = perf_counter_ns() - started
+            replies = translation.replies(result, context, stream.begun)
+        except Exception as error:
+            refused = self._refuse(batch, error, elapsed or perf_counter_ns() - started)
+            return refused_apart(refused, translation.failed)
+        finally:
+            context.leave()
+        updates = self._updates.release()
+        if translation.rows:
+            updates.append(self._prediction_time(batch, elapsed))
+        failed = [reply.index for reply in translation.failed]
+        return Replies(batch.id, 200, "", replies, updates, elapsed, None, failed)
+
     def _prediction_time(self, batch: Batch, elapsed: int) -> Metric:
         ids = ",".join([request.id for request in batch.requests])
         return Metric(PREDICTION_METRIC, "Milliseconds", round(elapsed / 1e6, 2), self._labels, "GAUGE", ids)
 
-    def _refuse(self, batch: Batch, error: Exception, elapsed: int) -> Replies:
+    def _refuse(self, batch: Batch, error: BaseException, elapsed: int) -> Replies:
         """The same answer for every request of the batch, and the reason in the model log."""
         if isinstance(error, ResultRejected):
             refusal, failure = _rejected(error, self._handle)
@@ -108,6 +141,15 @@ class ProfiledService(Service):
         return self._file.run(super().handle, batch)
 
 
+def refused_apart(refused: Replies, failed: list[Reply]) -> Replies:
+    """The refusal of a batch, but for the requests that have failed before for reasons of their own."""
+    if failed:
+        alone = {reply.index: reply for reply in failed}
+        refused.failed = list(alone)
+        refused.replies = [alone.pop(reply.index, reply) for reply in refused.replies] or list(alone.values())
+    return refused
+
+
 def _rejected(error: ResultRejected, handle: Handle) -> tuple[Refusal, Failure]:
     """The handler returned, but not what can be sent; the log says where its code is, which no client needs to know."""
     log = str(error)
@@ -117,7 +159,7 @@ def _rejected(error: ResultRejected, handle: Handle) -> tuple[Refusal, Failure]:
     return Refusal(error.code, error.message, log), error.failure
 
 
-def _raised(error: Exception) -> tuple[Refusal, Failure]:
+def _raised(error: BaseException) -> tuple[Refusal, Failure]:
     """The handler raised."""
     refusal = judge(error)
     failure = failure_of(refusal.cause, error)

@@ -28,6 +28,17 @@ class SilentChannel(Channel):
     def receive(self) -> ToWorker:
         """Wait for the next frame. A batch is announced here; for rank 0 the frontend does it."""
         frame = super().receive()
-        if isinstance(frame, Batch):
-            print(f"Backend received inference at: {int(time.time())}")
+        _announce(frame)
         return frame
+
+    def arrived(self) -> list[ToWorker]:
+        """The next frames; batches are announced as above."""
+        frames = super().arrived()
+        for frame in frames:
+            _announce(frame)
+        return frames
+
+
+def _announce(frame: ToWorker) -> None:
+    if isinstance(frame, Batch):
+        print(f"Backend received inference at: {int(time.time())}")

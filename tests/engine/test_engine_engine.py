@@ -241,6 +241,24 @@ def test_versions_and_the_default_one(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_the_world_is_told_which_versions_there_are(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        await house.register("one")
+        await house.register("two")
+        await house.engine.set_default("m", "2.0")
+        await house.engine.unregister("m", "1.0")
+        await house.engine.close(0)
+        assert house.journal.versions == [
+            ("m", ["1.0"], "1.0"),
+            ("m", ["1.0", "2.0"], "1.0"),
+            ("m", ["1.0", "2.0"], "2.0"),
+            ("m", ["2.0"], "2.0"),
+            ("m", [], ""),
+        ]
+
+    play(tmp_path, scene)
+
+
 def test_unregister_without_time_to_clean_up_can_be_repeated(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         await house.register()

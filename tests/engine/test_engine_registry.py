@@ -64,6 +64,25 @@ def test_discarding_a_default_promotes_the_oldest_other(registry: Registry[str])
     assert registry.get("b") == "b2"
 
 
+def test_every_change_is_told() -> None:
+    told: list[tuple[str, tuple[str, ...], str]] = []
+    registry: Registry[str] = Registry(lambda name, versions, default: told.append((name, tuple(versions), default)))
+    registry.add("a", "1.0", "a1")
+    registry.add("a", "2.0", "a2")
+    registry.set_default("a", "2.0")
+    registry.remove("a", "1.0")
+    with pytest.raises(Conflict):
+        registry.add("a", "2.0", "")
+    registry.discard("a", "2.0")
+    assert told == [
+        ("a", ("1.0",), "1.0"),
+        ("a", ("1.0", "2.0"), "1.0"),
+        ("a", ("1.0", "2.0"), "2.0"),
+        ("a", ("2.0",), "2.0"),
+        ("a", (), ""),
+    ]
+
+
 def test_gpus_go_round_from_zero_across_models() -> None:
     placement = Placement(3)
     assert [placement.place("gpu", None, n) for n in range(4)] == [0, 1, 2, 0]

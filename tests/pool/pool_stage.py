@@ -52,7 +52,7 @@ class Owner:
         self.metrics: list[Metric] = []
         self.lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self.certificate: Certificate | None = None
-        self.unread = False
+        self.unread = 0
         self._changed = asyncio.Event()
 
     def spawned(self, pid: int, command: Sequence[str], why: str) -> None:
@@ -76,7 +76,7 @@ class Owner:
         self.lines[stream].append(line)
         self._changed.set()
 
-    def gone(self, certificate: Certificate, *, unread: bool) -> None:
+    def gone(self, certificate: Certificate, *, unread: int) -> None:
         self.certificate = certificate
         self.unread = unread
         self._note("gone")

@@ -245,7 +245,8 @@ def test_a_batch_sent_after_the_end_is_unread(play: Callable[[Scene], None]) -> 
         await turns()
         assert link.unread
         link.send(Cancel(1, ["r"]))
-        assert link.unread
+        link.send(batch(2))
+        assert link.unread == 2
 
     play(scene)
 

@@ -126,3 +126,10 @@ def test_misuse(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         options(*flags)
     assert ended.value.code == 2
     assert "usage: modelserver run-handler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "x", "1.5"])
+def test_a_count_that_is_none(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options("--describe", f"--repeat={count}")
+    assert f"argument --repeat: '{count}' is no number of at least 1" in capsys.readouterr().err

@@ -377,11 +377,6 @@ def test_what_cannot_be_run(arguments: list[str], status: int, told: str) -> Non
     assert "Traceback" not in done.stderr
 
 
-def test_a_handler_that_ends_the_process() -> None:
-    done = run(model("import sys\ndef handle(data, context): sys.exit(7)"), "--handler", "h.py", "--input", "b.txt")
-    assert done.returncode == 7
-
-
 WAITS = """
 import threading
 threading.Thread(target=threading.Event().wait).start()
@@ -415,3 +410,24 @@ def test_nothing_is_left_behind() -> None:
     run(model(FAILS), "--handler", "h.py", "--input", "b.txt")
     assert sorted(Path(tempfile.gettempdir()).glob("run-handler-*")) == before
     assert not [path for path in Path.cwd().rglob("*") if path.name in ("logs", "key_file.json")]
+
+
+@pytest.mark.parametrize("place", ["initialize", "handle"])
+def test_a_handler_that_ends_the_process_is_told(place: str, tmp_path: Path) -> None:
+    source = f"""
+    class Ending:
+        def initialize(self, context):
+            self.end("initialize")
+
+        def handle(self, data, context):
+            self.end("handle")
+
+        def end(self, place):
+            if place == "{place}":
+                raise SystemExit(0)
+    """
+    pack(Path.cwd(), "ending", textwrap.dedent(source))
+    done = run("ending.mar", "--input", "a.json")
+    assert done.returncode == 1
+    assert "the handler has ended the process (SystemExit: 0): in a server" in done.stderr
+    assert list((tmp_path / "temp").iterdir()) == [], "what was unpacked is gone"

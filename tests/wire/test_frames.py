@@ -19,11 +19,13 @@ from modelserver.wire.frames import (
     Load,
     Loaded,
     Metric,
+    OpenInference,
     Part,
     Replies,
     Reply,
     Request,
     Stop,
+    TensorSpec,
     ToWorkerReader,
     encode,
 )
@@ -33,6 +35,20 @@ BATCH = Batch(
 )
 TO_WORKER: list[frames.ToWorker] = [
     Load("m", "/m", "h.py", 4, None, "", True, 100, ""),
+    Load(
+        "m",
+        "/m",
+        "h.py",
+        4,
+        0,
+        "json",
+        True,
+        100,
+        "",
+        "1.0",
+        200,
+        OpenInference(True, (TensorSpec("x", "INT8", (-1,)),)),
+    ),
     BATCH,
     Cancel(7, ["r"]),
     Stop(),
@@ -42,6 +58,7 @@ FROM_WORKER: list[frames.FromWorker] = [
     Fatal(Failure("process exited", "SystemExit: 5")),
     Loaded(500, "no", Failure("", "ValueError: x", "trace")),
     Replies(7, 200, "ok", [Reply(0, b"\x00" * 70000)], [Metric("a", "ms", 1.5, [("L", "m")], "GAUGE", "")]),
+    Replies(7, 200, "ok", [Reply(0, b"bad", 400)], failed=[0]),
 ]
 
 
@@ -104,3 +121,26 @@ def test_the_limit_counts_the_payload_and_may_change_between_frames() -> None:
 def test_a_frame_of_the_other_direction_is_garbage() -> None:
     with pytest.raises(msgspec.ValidationError):
         list(FromWorkerReader(1 << 20).feed(encode(Stop())))
+
+
+@pytest.mark.parametrize(
+    ("frame", "arrives"),
+    [
+        (
+            Replies(1, 503, "a\udc80", [Reply(0, b"\xff")], failure=Failure("", "\ud800b")),
+            Replies(1, 503, "a\\udc80", [Reply(0, b"\xff")], failure=Failure("", "\\ud800b")),
+        ),
+        (
+            Replies(1, 200, "", [], [Metric("n", "u", 1.0, [("k", "\udc80")], "COUNTER", "")]),
+            Replies(1, 200, "", [], [Metric("n", "u", 1.0, [("k", "\\udc80")], "COUNTER", "")]),
+        ),
+    ],
+)
+def test_text_that_is_no_unicode_arrives_escaped(frame: frames.FromWorker, arrives: frames.FromWorker) -> None:
+    assert list(FromWorkerReader(1 << 20).feed(encode(frame))) == [arrives]
+
+
+def test_a_request_with_text_that_is_no_unicode_arrives_escaped() -> None:
+    sent = Batch(1, 0, [Request("r", [Part("\udc80", "", b"\xff")], [], {"url_path": "\udc81"})])
+    received = Batch(1, 0, [Request("r", [Part("\\udc80", "", b"\xff")], [], {"url_path": "\\udc81"})])
+    assert list(ToWorkerReader(1 << 20).feed(encode(sent))) == [received]

@@ -167,6 +167,23 @@ def test_traceback_is_about_the_users_file(tmp_path: Path, source: str, line: in
     assert not any("modelserver/worker" in text or "importlib" in text for text in trace)
 
 
+@pytest.mark.parametrize(
+    ("raised", "detail"),
+    [
+        ("ValueError('one\\ntwo')", "ValueError: one"),
+        ("ValueError", "ValueError"),
+        (
+            "RuntimeError('Error(s) in loading state_dict for M:\\n\\tMissing key(s): \"c\".\\n\\tmore')",
+            'RuntimeError: Error(s) in loading state_dict for M: Missing key(s): "c".',
+        ),
+        ("ValueError('nothing follows:')", "ValueError: nothing follows:"),
+    ],
+)
+def test_an_exception_in_one_line(tmp_path: Path, raised: str, detail: str) -> None:
+    write_model(tmp_path, {"h.py": f"def handle(data, context):\n    raise {raised}\n"})
+    assert failure(load_frame(tmp_path)).failure.detail == detail
+
+
 def test_an_exception_without_text(tmp_path: Path) -> None:
     source = """
     class Odd(Exception):

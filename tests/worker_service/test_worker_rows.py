@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from modelserver.wire.frames import Part, Request
+from modelserver.wire.frames import PREDICT, Batch, Part, Request, ToWorkerReader, encode
 from modelserver.worker.rows import decoded_row, raw_row
 
 
@@ -75,3 +76,22 @@ def test_raw_rows_decode_nothing() -> None:
     row = raw_row(Request("r0", parts, [], {}))
     assert row == {"a": bytearray(b"{}"), "b": bytearray(b"x")}
     assert {type(value) for value in row.values()} == {bytearray}
+
+
+def test_a_body_from_the_wire_is_handed_on_without_a_copy_and_no_other_request_sees_what_becomes_of_it() -> None:
+    sent = Request("r0", [Part("body", "", b"raw")], [], {})
+    (batch,) = ToWorkerReader(1 << 20).feed(encode(Batch(1, PREDICT, [sent, sent])))
+    assert isinstance(batch, Batch)
+    first, second = batch.requests
+    for row in (decoded_row(first), raw_row(first)):
+        assert row["body"] is first.parts[0].value
+    decoded_row(first)["body"][:] = b"changed by the handler"
+    assert decoded_row(second) == {"body": bytearray(b"raw")}
+
+
+@pytest.mark.parametrize("row", [decoded_row, raw_row])
+def test_handlers_may_change_a_body_that_came_another_way(row: Callable[[Request], dict[str, Any]]) -> None:
+    value = b"raw"
+    body = row(Request("r0", [Part("body", "", value)], [], {}))["body"]
+    assert type(body) is bytearray
+    assert body == value

@@ -79,7 +79,10 @@ def load_label_mapping(mapping_file_path: str | Path) -> dict[str, str] | None:
     if not path.is_file():
         logger.warning("'%s' is missing. Inference output will not include class name.", mapping_file_path)
         return None
-    mapping = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise json.JSONDecodeError(f"{path.name}: {error.msg}", error.doc, error.pos) from None
     if not isinstance(mapping, dict):
         raise Exception('index->name JSON mapping should be in "class": "label" format.')
     names = mapping.get("object_type_names")

@@ -6,14 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from modelserver.oip.datatypes import datatype_of
 from ts.torch_handler.request_envelope.base import BaseEnvelope, describes, list_of, object_of
 from ts.utils.util import PredictionException
-
-# numpy's kind and size of an element; text and objects are BYTES.
-_DATATYPES = {
-    "b1": "BOOL", "u1": "UINT8", "u2": "UINT16", "u4": "UINT32", "u8": "UINT64", "i1": "INT8", "i2": "INT16",
-    "i4": "INT32", "i8": "INT64", "f2": "FP16", "f4": "FP32", "f8": "FP64",
-}  # fmt: skip
 
 
 class KServev2Envelope(BaseEnvelope):
@@ -72,5 +67,4 @@ def _first_of_one(data: Any) -> Any:
 def _output(name: Any, result: Any) -> dict[str, Any]:
     array = np.asarray(result)
     flat = array.flatten().tolist()
-    datatype = _DATATYPES.get(f"{array.dtype.kind}{array.dtype.itemsize}", "BYTES")
-    return {"name": name, "datatype": datatype, "data": flat, "shape": [len(flat)]}
+    return {"name": name, "datatype": datatype_of(array), "data": flat, "shape": [len(flat)]}

@@ -39,8 +39,9 @@ check:
 unit:
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test-clients:
-	@echo 'No third-party client tests yet.'
+# OPTIONS=--only triton: one set of clients. They are installed into environments of their own below .cache.
+test-clients: $(VENV)/installed
+	PYTHONPATH=.:tests $(BIN)/python -m clients.environments $(OPTIONS)
 
 # OPTIONS=--differences: is TorchServe really otherwise where we say so? OPTIONS=--refresh: record its answers anew.
 compat: $(VENV)/installed

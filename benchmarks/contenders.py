@@ -12,9 +12,10 @@ from pathlib import Path
 from benchmarks.archives import Archives
 from benchmarks.figures import KSERVE
 from benchmarks.plan import MAX_BODY, NOOP, Deployment, Point
-from benchmarks.servers import EchoServer, GrpcServer, PrototypeServer, RestServer, Server
-from benchmarks.targets import GRPC_ECHO, MODELSERVER, PROTOTYPE, TORCHSERVE, TORCHSERVE_ACCESS
+from benchmarks.servers import EchoServer, GrpcServer, InferServer, PrototypeServer, RestServer, Server
+from benchmarks.targets import GRPC_ECHO, MODELSERVER, PROTOTYPE, TORCHSERVE, TORCHSERVE_ACCESS, TRITON
 from benchmarks.torchserve import Unavailable, prepare_torchserve, write_access_log_config
+from benchmarks.triton import TritonServer, prepare_triton, triton_version
 
 TITLES = {
     MODELSERVER: "modelserver",
@@ -126,7 +127,9 @@ def _rest(
         None if arguments else launch_rest,
         None if arguments else launch_logging,
         launch_scraped if name == MODELSERVER else None,
-        executable,
+        launch_infer=None if arguments else launch_rest,
+        infers=KSERVE if name == MODELSERVER else KSERVE[:1],
+        executable=executable,
     )
 
 

@@ -87,12 +87,18 @@ class KserveBench:
     def _run(self, contender: Contender, server: InferServer) -> None:
         self._say(f"start {contender.title}, for Open Inference")
         server.start()
-        requests = [request for request in (small_json(), picture_bytes(), raw_bytes()) if request.name in contender.infers]
+        requests = [
+            request for request in (small_json(), picture_bytes(), raw_bytes()) if request.name in contender.infers
+        ]
         for request in requests:
             server.deploy(request.deployment)
             self._load(server, request, self._plan.warm_up)
         for turn in range(self._plan.rounds):
-            rates = {request.name: self._measure(contender, server, request, turn) for request in requests}
+            first = turn % len(requests)
+            rates = {
+                request.name: self._measure(contender, server, request, turn)
+                for request in (*requests[first:], *requests[:first])
+            }
             if RAW_BYTES in rates:
                 self._samples.add(contender.name, TENSOR_OVER_RAW, rates[PICTURE_BYTES] / rates[RAW_BYTES])
 

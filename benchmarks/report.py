@@ -24,6 +24,7 @@ from benchmarks.figures import (
     KILLS_SLOWEST,
     KILLS_UNANSWERED,
     KILLS_UNEXPLAINED,
+    KSERVE,
     LOGGED,
     MEMORY,
     P50,
@@ -39,11 +40,13 @@ from benchmarks.figures import (
     SCRAPE_STALL,
     SERVED,
     SERVER_CPU,
+    TENSOR_OVER_RAW,
     Samples,
     Summary,
     codec_figure,
     cost_of,
     grpc_figure,
+    kserve_figure,
     load_figure,
     log_figure,
     memory_figure,
@@ -123,6 +126,19 @@ LOG_TITLES = {
     }.items()
 }
 
+KSERVE_TITLES = {
+    **{
+        kserve_figure(name, kind): (f"{name}: {title}", unit)
+        for name in KSERVE
+        for kind, (title, unit) in {
+            RATE: ("rate", "requests a second"),
+            P50: ("median latency", "ms"),
+            SERVER_CPU: ("processor time a request", "µs"),
+        }.items()
+    },
+    TENSOR_OVER_RAW: ("picture as a tensor, rate over that of plain bytes", "1"),
+}
+
 CODEC_TITLES = {codec_figure(bodies): (bodies, "requests a second") for bodies in BODIES}
 
 WEIGHT_TITLES = {
@@ -183,6 +199,8 @@ class Report:
             self._load_table(summary, cpu_cell),
             "## Predictions over gRPC",
             self._grpc_table(summary),
+            "## Open Inference over REST",
+            self._figure_table(summary, KSERVE_TITLES),
             "## Life of a worker",
             self._figure_table(summary, LIFECYCLE_TITLES),
             f"## One of {KILL_WORKERS} workers killed every second",
@@ -215,6 +233,8 @@ class Report:
             "server.",
             "- gRPC: `h2load -t1`, a connection per client, a call at a time on each; bare grpcio is an asyncio server "
             "that answers everything with the same few bytes (`benchmarks/grpc_echo.py`), in one process on uvloop.",
+            "- Open Inference: servers one after the other, one worker each; the picture is 1x3x224x224 FP32. Triton "
+            "runs the same no-op in its Python backend, without an access log.",
             f"- Idle: over {self.plan.idle} s, by the kernel's clock of each process.",
             f"- Kills: no-op, batch 1, {KILL_CLIENTS} clients that read every answer (`benchmarks/crowd.py`; "
             f"slower than wrk, for all servers alike), {self.plan.kills} s in peace, then {self.plan.kills} s in which "

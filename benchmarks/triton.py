@@ -74,7 +74,7 @@ class TritonServer:
         server = self._packages / "pytriton" / "tritonserver"
         command = [
             str(server / "bin" / "tritonserver"),
-            f"--model-repository={self._repository()}",
+            f"--model-repository={self.repository()}",
             f"--backend-directory={self._backends(server)}",
             f"--cache-directory={server / 'caches'}",
             "--backend-config=python,shm-default-byte-size=16777216",
@@ -87,7 +87,8 @@ class TritonServer:
         self.tree = ProcessTree(command, environment, self._directory, self._directory / "console.log")
         wait_for_answer(self.tree, f"http://127.0.0.1:{self._port}/v2/health/ready")
 
-    def _repository(self) -> Path:
+    def repository(self) -> Path:
+        """A folder with the models as Triton wants them."""
         for name, config in CONFIGS.items():
             version = self._scratch / "models" / name / "1"
             version.mkdir(parents=True)

@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oip": {"wire"},
     "settings": {"errors"},
     "archives": {"settings", "errors", "scratch"},
-    "telemetry": {"settings", "errors"},
+    "logconfig": {"settings"},
+    "telemetry": {"logconfig", "settings", "errors"},
     "engine": {"errors", "wire", "archives", "settings"},
     "pool": {"wire", "errors", "settings", "scratch", "process_group"},
     "ts": {"wire", "oip"},
@@ -50,7 +51,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "pidfile": set(),
     "ending": set(),
-    "cli": {"settings", "errors", "pidfile"},
+    "checkup": {
+        "archiver",
+        "logconfig",
+        "telemetry",
+        "settings",
+        "errors",
+        "archives",
+        "engine",
+        "pool",
+        "identity",
+        "wire",
+        "scratch",
+        "pidfile",
+    },
+    "cli": {"settings", "errors", "pidfile", "tryout", "checkup"},
+    "tryout": {"ending", "rest", "engine", "archives", "worker", "settings", "errors", "wire", "ts"},
     "archiver": set(),
 }
 
@@ -59,6 +75,7 @@ DOORS: dict[str, set[str]] = {"modelserver/ts/arg_parser.py": {"settings"}, "mod
 
 FRONTEND = [
     "cli",
+    "checkup",
     "pidfile",
     "ending",
     "server",
@@ -76,6 +93,7 @@ FRONTEND = [
     "rest",
     "rpc",
     "snapshots",
+    "logconfig",
     "telemetry",
 ]
 
@@ -106,8 +124,8 @@ def imported_rooms(path: Path) -> Iterator[str]:
         parts = name.split(".")
         if parts[0] == "modelserver" and len(parts) > 1:
             yield parts[1]
-        elif parts[0] in ("ts", "model_archiver"):
-            yield "archiver" if parts[0] == "model_archiver" else "ts"
+        elif parts[0] in ("ts", "model_archiver", "workflow_archiver"):
+            yield "ts" if parts[0] == "ts" else "archiver"
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -40,7 +40,7 @@ class Declaration:
 
 def read_declaration(given: Mapping[object, object]) -> tuple[Declaration, list[str]]:
     """The map and the warnings about what was wrong in it: a list of tensors counts whole or not at all."""
-    warnings = [_unknown("openInference", str(key), KEYS) for key in given if key not in KEYS]
+    warnings = [_unknown("openInference", shown(key), KEYS) for key in given if key not in KEYS]
     mapping = given.get("mapping", "request")
     if mapping not in MAPPINGS:
         warnings.append(f"Invalid openInference.mapping: {shown(mapping)}, should be request or rows")
@@ -68,7 +68,7 @@ def _tensor(place: str, given: object, warnings: list[str]) -> DeclaredTensor:
     """Raises ValueError."""
     if not isinstance(given, Mapping):
         raise ValueError(f"Invalid {place}: {shown(given)}, should be mapping with name, datatype and shape")
-    warnings += [_unknown(place, str(key), _TENSOR_KEYS) for key in given if key not in _TENSOR_KEYS]
+    warnings += [_unknown(place, shown(key), _TENSOR_KEYS) for key in given if key not in _TENSOR_KEYS]
     name, datatype, shape = given.get("name"), given.get("datatype"), given.get("shape")
     optional = given.get("optional", False)
     if not isinstance(name, str) or not name:

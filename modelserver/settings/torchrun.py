@@ -55,8 +55,8 @@ def read_torchrun(given: Mapping[object, object]) -> tuple[Torchrun, list[str]]:
             else:
                 warnings.append(f"Invalid torchrun.{key}:{shown(value)}, should be string")
         else:
-            near = nearest(str(key), KEYS)
+            near = nearest(shown(key), KEYS)
             warnings.append(
-                f"unsupported parameter {printable(str(key))}" + (f": did you mean {near}?" if near else "")
+                f"unsupported parameter {printable(shown(key))}" + (f": did you mean {near}?" if near else "")
             )
     return dataclasses.replace(Torchrun(), **values), warnings  # type: ignore[arg-type]

@@ -95,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
                 return 200, json.dumps([{"modelName": model, "workers": workers}]).encode()
             case "POST", ["predictions", model] if model in self.state.workers:
                 return (503, b"{}") if self.state.replace_dead(model) else (200, b"ok")
+            case "POST", ["v2", "models", model, "infer"] if model in self.state.workers:
+                return 200, b"{}"
         return 404, b"no such route"
 
     def log_message(self, format: str, *arguments: object) -> None:

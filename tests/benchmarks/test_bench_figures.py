@@ -8,6 +8,7 @@ from benchmarks.figures import (
     IDLE,
     KILL_LOOP,
     KILLS_LOST,
+    KSERVE,
     LIFECYCLE,
     LOGGED,
     MEMORY,
@@ -15,9 +16,11 @@ from benchmarks.figures import (
     REFUSED,
     SCRAPE,
     SCRAPE_STALL,
+    TENSOR_OVER_RAW,
     Samples,
     grpc_figure,
     handler_figures,
+    kserve_figure,
     load_figure,
     log_figure,
 )
@@ -108,6 +111,7 @@ def test_every_target_is_measured_by_a_full_run() -> None:
     measured |= {grpc_figure(point, kind) for point in GRPC_POINTS for kind in (RATE, "p50")}
     measured |= {*LIFECYCLE, *KILL_LOOP, *REFUSED, SCRAPE, SCRAPE_STALL}
     measured |= {log_figure(kind, RATE) for kind in LOGGED}
+    measured |= {TENSOR_OVER_RAW, *(kserve_figure(name, RATE) for name in KSERVE)}
     measured |= handler_figures()
     assert {target.figure for target in TARGETS} <= measured
 

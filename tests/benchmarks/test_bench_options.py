@@ -15,7 +15,7 @@ from benchmarks.torchserve import Unavailable, prepare_torchserve
 def test_defaults_are_the_full_plan() -> None:
     options = parse([])
     assert make_plan(options) == FULL
-    assert options.servers == ["modelserver", "torchserve", "torchserve-access", "prototype", "grpc-echo"]
+    assert options.servers == ["modelserver", "torchserve", "torchserve-access", "prototype", "grpc-echo", "triton"]
     assert command_line(options, FULL) == "python -m benchmarks --rounds 3 --duration 4"
 
 
@@ -30,7 +30,7 @@ def test_options_change_the_plan() -> None:
     assert repeated.servers == ["prototype"]
 
 
-@pytest.mark.parametrize("part", ["lifecycle", "kills", "refused", "grpc", "handlers"])
+@pytest.mark.parametrize("part", ["lifecycle", "kills", "refused", "grpc", "kserve", "handlers"])
 def test_only_one_part(part: str) -> None:
     assert make_plan(parse(["--quick", "--only", part])).points == ()
 

@@ -259,6 +259,25 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "fails a request sent to a worker that had died unnoticed",
             "gives it to the next worker: the dead one has never read it",
         ),
+        "asynchronous errors": Difference(
+            "with `asyncCommunication` gives the error of one request to all that its worker has, and writes it to "
+            "idle connections as well",
+            "fails only the request that failed",
+        ),
+        "asynchronous crashes": Difference(
+            "with `asyncCommunication` answers nothing that a worker had when it died, and shows its slot as "
+            "`UNLOADING` for ever",
+            "answers 500 `Worker died.`, restarts the worker as any other",
+        ),
+        "asynchronous timeouts": Difference(
+            "with `asyncCommunication` lets a request take any time, whatever `responseTimeout` is",
+            "fails a request that hears nothing for `responseTimeout`; restarts the worker if nobody hears anything",
+            "Set `responseTimeout` to the longest silence that a request may have.",
+        ),
+        "asynchronous batches": Difference(
+            "with `asyncCommunication` and a batch size above 1, leaves requests unanswered",
+            "calls the handler once for each batch, any number of batches at a time",
+        ),
         "first gpu": Difference(
             "gives GPU 1 to the first worker of a machine with several",
             "goes round from GPU 0",
@@ -442,7 +461,7 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "of version 2 it has health, server metadata, and `infer` and `explain` of the default version; errors "
             "lack the member `error` that clients read, versions are 501",
             "has the whole protocol where `ts_open_inference_protocol` is on: metadata and readiness of models and "
-            "versions, inference by version, the repository; every error of `/v2` has `error`",
+            "versions, inference by version, statistics, the repository; every error of `/v2` has `error`",
         ),
         "tensors over rest": Difference(
             "hands a body with binary tensors to the handler as it came",
@@ -504,8 +523,8 @@ TOPICS: dict[str, dict[str, Difference]] = {
         "grpc standard service": Difference(
             "serves Open Inference as `org.pytorch.serve.grpc.openinference.GRPCInferenceService` only, a name that "
             "clients of KServe and Triton do not know",
-            "serves it as `inference.GRPCInferenceService` too, with `ModelStreamInfer` and the calls of a repository; "
-            "there errors have the code that fits and one line of text, and texts no quotes",
+            "serves it as `inference.GRPCInferenceService` too, with `ModelStreamInfer`, `ModelStatistics` and the "
+            "calls of a repository; there errors have the code that fits and one line of text, and texts no quotes",
         ),
         "grpc raw tensors": Difference(
             "ignores `raw_input_contents` and never sends `raw_output_contents`, so that FP16 and BF16 cannot be sent",

@@ -172,6 +172,26 @@ def test_the_server_tells_about_itself(served: GrpcServer) -> None:
         assert told.name == "Torchserve" and told.version and list(told.extensions) == ["kserve", "kubeflow"]
 
 
+@fixed("grpc standard service")
+def test_statistics(served: GrpcServer) -> None:
+    pack(served.server.store, "counted", TENSORS)
+    assert served.server.register("counted.mar").status_code == 200
+    try:
+        infer(served, tensor("x", "INT8", [1], int_contents=[1]), model_name="counted")
+        with refused(Code.INTERNAL):
+            infer(served, tensor("raise", "INT8", [1], int_contents=[1]), model_name="counted")
+        (told,) = ask(served, "ModelStatistics", name="counted", version="1.0").model_stats
+        assert (told.name, told.version, told.inference_count, told.execution_count) == ("counted", "1.0", 1, 1)
+        times = told.inference_stats
+        assert (times.success.count, times.fail.count, times.compute_infer.count) == (1, 1, 1)
+        assert 0 < times.queue.ns < times.success.ns and told.last_inference
+        assert {each.name for each in ask(served, "ModelStatistics").model_stats} >= {"counted", "tensors"}
+    finally:
+        assert served.server.delete("counted").status_code == 200
+    with refused(Code.NOT_FOUND, "Model not found: counted"):
+        ask(served, "ModelStatistics", name="counted")
+
+
 def test_what_the_handler_sees(served: GrpcServer) -> None:
     package = COMPAT
     inputs = [

@@ -7,7 +7,7 @@ import pytest
 from contract.test_contract_table import numbered
 
 LISTS = {
-    "handlers": set(range(1, 29)) - {25},  # of asynchronous workers, which are not here yet
+    "handlers": set(range(1, 29)),
     "explain": set(range(1, 16)),
 }
 

@@ -66,6 +66,11 @@ openInference:
     - {name: twice, datatype: FP32, shape: [-1, 2]}
 """
 
+SUMS = """
+def handle(data, context):
+    return None if data is None else [str(sum(row["body"])) for row in data]
+"""
+
 SLOW_TO_LOAD = """
 import os, time
 
@@ -400,8 +405,32 @@ class TestVersion2:
 
     @fixed("open inference over rest")
     def test_extensions_that_are_not_offered(self, server: ContractServer) -> None:
-        answer = server.request("GET", "/v2/models/aware/stats")
-        assert protocol_error(answer, 501) == "The statistics extension is not supported"
+        answer = server.request("GET", "/v2/models/aware/config")
+        assert protocol_error(answer, 501) == "The model configuration extension is not supported"
+
+    def statistics(self, server: ContractServer, path: str) -> Any:
+        return server.request("GET", f"/v2/models/{path}").json()["model_stats"]
+
+    @fixed("open inference over rest")
+    def test_statistics(self, server: ContractServer) -> None:
+        with serving(server, "sums", SUMS) as name:
+            (idle,) = self.statistics(server, f"{name}/stats")
+            assert (idle["name"], idle["version"], idle["last_inference"]) == (name, "1.0", 0)
+            assert (idle["inference_stats"]["success"], idle["batch_stats"]) == ({"count": 0, "ns": 0}, [])
+            for numbers, status in (([1, 2], 200), ([3], 200), (["no"], 503)):
+                assert post(server, f"/predictions/{name}", numbers, JSON).status_code == status
+            (told,) = self.statistics(server, f"{name}/versions/1.0/stats")
+            times = told["inference_stats"]
+            assert (told["inference_count"], told["execution_count"]) == (2, 2)
+            assert (times["success"]["count"], times["fail"]["count"], times["queue"]["count"]) == (2, 1, 2)
+            assert 0 < times["queue"]["ns"] < times["success"]["ns"]
+            assert [(batch["batch_size"], batch["compute_infer"]["count"]) for batch in told["batch_stats"]] == [(1, 2)]
+            assert {"aware", name} <= {each["name"] for each in self.statistics(server, "stats")}
+            server.request("POST", f"/v2/repository/models/{name}/unload")
+            answer = server.request("GET", f"/v2/models/{name}/stats")
+            assert protocol_error(answer, 404) == f"Model not found: {name}"
+            server.request("POST", f"/v2/repository/models/{name}/load")
+            assert self.statistics(server, f"{name}/stats") == [idle]
 
     @fixed("tensors over rest")
     @pytest.mark.parametrize("path", ["/v2/models/aware/infer", "/v2/models/aware/versions/1.0/infer"])

@@ -9,8 +9,7 @@ from contract.test_contract_table import numbered
 LISTS = {
     "cli": set(range(1, 24)),
     "config": set(range(1, 31)),
-    # 12 is of asynchronous workers, which are not here yet.
-    "model config": set(range(1, 25)) - {12},
+    "model config": set(range(1, 25)),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def test_ready_when_the_models_are(pod: Pod) -> None:
     """First of all tests: one model keeps loading until it is let."""
     eventually(lambda: "digit" not in pod.probe().text)
     answer = pod.probe()
-    expected = {"ready": False, "error": "Not ready yet: slow 1.0 (workers are loading)"}
+    expected = {"ready": False, "error": "Not ready: slow 1.0 (workers are loading)"}
     assert (answer.status_code, answer.json()) == (503, expected)
     assert pod.request("GET", "/v2/health/live").json() == {"live": True}
     pod.gate.touch()
@@ -130,4 +131,18 @@ def test_an_archive_that_cannot_be_opened_holds_up_the_start(tmp_path: Path) -> 
         archive.writestr("MAR-INF/MANIFEST.json", "{")
     with pod:
         answer = pod.probe()
-        assert (answer.status_code, answer.json()["error"]) == (503, "Not ready yet: digit (not registered)")
+        assert (answer.status_code, answer.json()["error"]) == (503, "Not ready: digit (not registered)")
+
+
+def test_a_pod_that_is_about_to_stop_is_not_ready(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, "kserve", digit=NOOP)
+    pod.environment["TS_LAME_DUCK_DELAY"] = "60"
+    with pod:
+        eventually(lambda: pod.probe().status_code == 200)
+        assert pod.process is not None
+        pod.process.send_signal(signal.SIGTERM)
+        eventually(lambda: pod.probe().status_code == 503)
+        assert pod.probe().json()["error"] == "Not ready: the server is about to stop"
+        assert pod.request("POST", "/v1/models/digit:predict", json={"instances": [1]}).json() == {
+            "predictions": ["ok"]
+        }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from modelserver.errors import BadRequest, InvalidModel
+from modelserver.errors import BadRequest, Cause, Certificate, InvalidModel
 
 FOLDER: Final = "MAR-INF"
 FILE_NAME: Final = "MANIFEST.json"
@@ -42,7 +42,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InvalidModel(_UNREADABLE) from error
+        raise _unreadable(f"cannot be read: {error.strerror}") from error
     return parse_manifest(document)
 
 
@@ -56,7 +56,7 @@ def parse_manifest(document: bytes) -> Manifest:
         # Numbers count as the text they were written with: version 1.10 is not version 1.1.
         members = json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError) as error:
-        raise InvalidModel(_UNREADABLE) from error
+        raise _unreadable(f"is not JSON: {error}") from error
     model = _model_entry(members)
     runtime = members.get("runtime", "python")
     version = _text(model, "modelVersion")
@@ -86,7 +86,7 @@ def _model_entry(members: object) -> dict[str, Any]:
         raise InvalidModel("Missing Model entry in manifest file.")
     model = members.get("model", {}) if isinstance(members, dict) else None
     if not isinstance(model, dict):
-        raise InvalidModel(_UNREADABLE)
+        raise _unreadable("has no JSON object as `model`")
     return model
 
 
@@ -96,4 +96,8 @@ def _text(members: dict[str, Any], name: str) -> str | None:
         return "true" if value else "false"
     if value is None or isinstance(value, str):
         return value
-    raise InvalidModel(_UNREADABLE)
+    raise _unreadable(f"has a {name} that is no text")
+
+
+def _unreadable(why: str) -> InvalidModel:
+    return InvalidModel(_UNREADABLE, certificate=Certificate(Cause.BAD_ARCHIVE, f"{FOLDER}/{FILE_NAME} {why}"))

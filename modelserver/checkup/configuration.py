@@ -30,7 +30,8 @@ def examine_settings(settings: Settings, faults: Sequence[Fault]) -> Iterator[Fi
 def of_fault(fault: Fault) -> Finding:
     """A value that stops the start."""
     expected = f"expected {fault.expected}" if fault.expected else ""
-    return error(fault.source, ", ".join(filter(None, (f"{fault.key}: {fault.reason}", expected))), "Correct it.")
+    where = "configuration" if fault.source == "default" else fault.source
+    return error(where, ", ".join(filter(None, (f"{fault.key}: {fault.reason}", expected))), "Correct it.")
 
 
 def of_notice(notice: Notice, where: str, remedy: str = "") -> Finding:

@@ -17,7 +17,14 @@ from modelserver.checkup.contents import examine_contents
 from modelserver.checkup.finding import Finding, Severity, error, remark, warning
 from modelserver.checkup.rehearsals import Rehearsals, TookTooLong
 from modelserver.checkup.targets import Target, find_targets, stored_name
-from modelserver.checkup.troubles import missing_files, missing_packages, of_error, of_failure, too_few_gpus
+from modelserver.checkup.troubles import (
+    missing_files,
+    missing_packages,
+    of_error,
+    of_failure,
+    too_few_gpus,
+    too_many_workers,
+)
 from modelserver.engine.placement import Placement
 from modelserver.errors import ModelError, ServerError
 from modelserver.settings.model_options import ModelOptions, Requested, resolve, restored
@@ -138,6 +145,7 @@ class Examination:
             findings.append(error(where, f"{archive.config_error}: no worker loads", "Mend that file, pack again."))
         findings += differences.of_model(where, archive.config, options)
         findings += missing_files(where, archive)
+        findings += too_many_workers(where, archive, options)
         if not archive.directory.is_symlink():  # an operator's directory may hold anything
             findings += examine_contents(where, self._path(target), archive)
         if not (self._settings.install_py_dep_per_model or options.use_venv or options.runtime == "python3"):

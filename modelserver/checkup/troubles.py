@@ -8,7 +8,8 @@ from typing import Final
 from modelserver.archives.archive import Archive
 from modelserver.checkup.finding import Finding, error, warning
 from modelserver.checkup.requirements import unsatisfied
-from modelserver.errors import Cause, ServerError
+from modelserver.engine.assembly import check_workers
+from modelserver.errors import BadRequest, Cause, ServerError
 from modelserver.settings.model_options import ModelOptions
 from modelserver.wire.frames import Failure
 
@@ -74,3 +75,11 @@ def missing_packages(where: str, archive: Archive) -> Iterator[Finding]:
 def too_few_gpus(where: str, options: ModelOptions) -> Finding:
     text = f"parallelLevel is {options.parallel_level}, and there are not so many GPUs for a worker"
     return error(where, text, "Lower it, or free GPUs for this server.")
+
+
+def too_many_workers(where: str, archive: Archive, options: ModelOptions) -> Iterator[Finding]:
+    """A number of workers that a registration would be refused for."""
+    try:
+        check_workers(options, options.min_workers, archive.model_name)
+    except BadRequest as refusal:
+        yield error(where, refusal.message, "Lower its minWorkers, or default_workers_per_model.")

@@ -138,7 +138,7 @@ class Engine:
         try:
             version = await self._admit(archive, registration)
         except BaseException:
-            await discard(archive)
+            await self._discard(archive)
             raise
         self._events.log("DEBUG", "wlm.ModelManager", f"updateModel: {version.name}, count: {version.min_workers}")
         slots = version.grow(version.min_workers)
@@ -172,7 +172,7 @@ class Engine:
             self._registry.discard(version.name, version.version)
             self._forget_name(version.name)
         await version.drain(0)
-        await discard(version.archive)
+        await self._discard(version.archive)
         if registered:
             await self._report_change()
         raise _start_failed(version.name, version.version, certificate)
@@ -238,10 +238,21 @@ class Engine:
         self._forget_name(model)
         self._start_up.forget(entry)
         self._events.log("INFO", "wlm.ModelManager", f"Model {model} unregistered.")
-        if not any(other.archive.stored_as == entry.archive.stored_as for other in self._registry):
+        if not self._is_shared(entry.archive):
             await asyncio.to_thread(entry.archive.remove_download)
         self._drain_behind(entry, self._settings.drain_timeout)
         await self._report_change()
+
+    def _is_shared(self, archive: Archive) -> bool:
+        """Whether a registered version came from the same file: without it, a restart could not bring that one back."""
+        return any(other.archive.stored_as == archive.stored_as for other in self._registry)
+
+    async def _discard(self, archive: Archive) -> None:
+        """Nothing of a failed registration stays, but a file that another version came from meanwhile."""
+        if self._is_shared(archive):
+            await asyncio.to_thread(archive.remove)
+        else:
+            await discard(archive)
 
     def _take_back(self, entry: ModelVersion) -> None:
         """A version whose workers do not end is registered again, without workers, unless another took its place."""

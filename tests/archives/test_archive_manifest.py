@@ -124,3 +124,20 @@ def test_runtimes_of_registrations() -> None:
         check_runtime(runtime)
     with pytest.raises(BadRequest, match=r"^Invalid RuntimeType value: PYTHON$"):
         check_runtime("PYTHON")
+
+
+@pytest.mark.parametrize(
+    ("document", "detail"),
+    [
+        (b"{", "MAR-INF/MANIFEST.json is not JSON: Expecting property name"),
+        (b"\xff\xfe{}", "MAR-INF/MANIFEST.json is not JSON: 'utf-8' codec can't decode byte 0xff"),
+        (b'{"model": []}', "MAR-INF/MANIFEST.json has no JSON object as `model`"),
+        (b'{"model": {"modelVersion": {}}}', "MAR-INF/MANIFEST.json has a modelVersion that is no text"),
+    ],
+)
+def test_the_cause_says_what_is_wrong_with_it(document: bytes, detail: str) -> None:
+    """The message, which clients know, names a file that nobody has seen."""
+    with pytest.raises(InvalidModel) as refusal:
+        parse_manifest(document)
+    assert refusal.value.certificate is not None
+    assert (refusal.value.certificate.cause, refusal.value.certificate.detail[: len(detail)]) == ("bad archive", detail)

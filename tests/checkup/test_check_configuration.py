@@ -125,3 +125,9 @@ def test_a_delay_of_0() -> None:
     yaml: dict[str, object] = {"maxBatchDelay": 0}
     (found,) = differences.of_model("m.mar", yaml, options(yaml, Settings()))
     assert "maxBatchDelay: 0 means that no batch waits" in found.what
+
+
+def test_a_fault_of_a_value_that_nobody_has_stated(tmp_path: Path) -> None:
+    """A default may be in the way of what is stated: then there is no line to point at."""
+    lines = findings(tmp_path, "grpc_inference_port=7071\n")
+    assert any(line.startswith("ERROR configuration: grpc_management_port: 127.0.0.1:7071 takes ") for line in lines)

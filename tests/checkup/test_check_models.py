@@ -91,7 +91,7 @@ HANDLERS = {
         "import os\nprint('last words', flush=True)\nos._exit(7)\n",
         "process exited: the process ended with status 7: last words",
     ),
-    "greedy": ("raise MemoryError\n", "out of memory: MemoryError: "),
+    "greedy": ("raise MemoryError\n", "out of memory: MemoryError"),
     "gpu": ("raise RuntimeError('CUDA out of memory')\n", "CUDA out of memory: RuntimeError: CUDA out of memory"),
     "no-envelope": (NOOP, "handler not found: HandlerMissing: no request envelope 'nonsense'"),
 }
@@ -319,3 +319,10 @@ def test_whoever_has_heard_enough_waits_for_nobody(bench: Bench) -> None:
     findings = bench.findings("all")
     assert next(findings).where == "a.mar"
     findings.close()  # type: ignore[attr-defined]
+
+
+def test_more_workers_than_are_ever_started(bench: Bench) -> None:
+    pack(bench.store, "many", NOOP, config="minWorkers: 1025\nmaxWorkers: 1025\n")
+    text = "Too many workers for model many: 1025. At most 1024 can be asked for."
+    remedy = "Lower its minWorkers, or default_workers_per_model."
+    assert bench.check("many.mar") == {"many.mar": [f"ERROR {text} {remedy}"]}

@@ -15,6 +15,8 @@ from harness import clock
 from modelserver.archives.archive import Archive
 from modelserver.archives.model_directory import ModelDirectory
 from modelserver.engine.batcher import DynamicBatcher
+from modelserver.engine.concurrent import ConcurrentScheduler
+from modelserver.engine.concurrent_version import ConcurrentVersion
 from modelserver.engine.job import Job
 from modelserver.engine.ports import WorkerOwner, WorkerSpec
 from modelserver.engine.slot import SlotOwner, WorkerSlot
@@ -47,6 +49,7 @@ class MemoryWorker:
         self.frames: list[Load | Batch | Cancel | Stop] = []
         self.killed: Certificate | None = None
         self.dead = False
+        self.dies_by_itself = True  # when killed
         self.resident = 100 << 20  # bytes
 
     def send(self, frame: Load | Batch | Cancel | Stop) -> None:
@@ -55,19 +58,23 @@ class MemoryWorker:
     def kill(self, reason: Certificate | None = None) -> None:
         if self.killed is None:
             self.killed = reason
-            asyncio.get_running_loop().call_soon(self.die, reason)
+            if self.dies_by_itself:
+                asyncio.get_running_loop().call_soon(self.die, reason)
 
     def memory(self) -> int:
         return self.resident
 
-    def die(self, certificate: Certificate | None = None, *, unread: bool = False) -> None:
+    def die(self, certificate: Certificate | None = None, *, unread: int = 0) -> None:
         if not self.dead:
             self.dead = True
             self.owner.gone(certificate or Certificate(Cause.EXIT, "exited with status 1", exit_code=1), unread=unread)
 
+    def connect(self) -> None:
+        self.owner.connected(Hello(self.spec.slot, self.spec.generation, 0, 4711, "", "3.11"))
+
     def load(self, code: int = 200) -> None:
         self.owner.spawned(4711, ["python", "worker"], "")
-        self.owner.connected(Hello(self.spec.slot, self.spec.generation, 0, 4711, "", "3.11"))
+        self.connect()
         self.owner.received(Loaded(code, "loaded model m"))
 
     @property
@@ -101,6 +108,7 @@ class Journal:
     lines: list[str] = field(default_factory=list)
     batches: list[tuple[list[str], bool]] = field(default_factory=list)
     loads: int = 0
+    versions: list[tuple[str, list[str], str]] = field(default_factory=list)
 
     def log(self, level: str, logger: str, message: str, thread: str = "main") -> None:
         self.lines.append(f"{level} {message}")
@@ -125,6 +133,9 @@ class Journal:
 
     def worker_metrics(self, worker: str, model: str, metrics: Sequence[Metric]) -> None:
         self.lines.append("metrics")
+
+    def versions_changed(self, model: str, versions: Sequence[str], default: str) -> None:
+        self.versions.append((model, list(versions), default))
 
 
 class Scene:
@@ -156,10 +167,11 @@ class Scene:
             config_error=None,
             downloaded=None,
         )
-        self.version = ModelVersion(
+        concurrent = self.options.async_communication
+        self.version = (ConcurrentVersion if concurrent else ModelVersion)(
             archive=archive,
             options=self.options,
-            scheduler=DynamicBatcher(
+            scheduler=(ConcurrentScheduler if concurrent else DynamicBatcher)(
                 batch_size=self.options.batch_size,
                 max_delay=self.options.max_batch_delay / 1000,
                 capacity=self.options.job_queue_size,
@@ -176,7 +188,9 @@ class Scene:
     def _slot(self, owner: SlotOwner) -> WorkerSlot:
         number = next(self._ids)
         return WorkerSlot(
-            spec=WorkerSpec(number, 0, f"W-{number}-m_1.0", "/nowhere", ()),
+            spec=WorkerSpec(
+                number, 0, f"W-{number}-m_1.0", "/nowhere", (), concurrent=self.options.async_communication
+            ),
             load=Load("m", "/nowhere", "h.py", self.options.batch_size, None, "", True, 1000, ""),
             startup_timeout=self.options.startup_timeout,
             response_timeout=self.options.response_timeout,

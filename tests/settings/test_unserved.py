@@ -63,7 +63,7 @@ def test_the_warning_names_the_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("continuousBatching", True), ("sequenceBatching", True), ("asyncCommunication", True)],
+    [("continuousBatching", True), ("sequenceBatching", True)],
 )
 def test_options_of_a_model(key: str, value: object) -> None:
     (notice,) = unserved_options("m", "1.0", options({key: value}))

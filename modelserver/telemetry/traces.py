@@ -25,7 +25,7 @@ class Traces:
     """Makes spans of records; the library sends them in a thread of its own."""
 
     def __init__(self, clock: Clock) -> None:
-        """Raises ConfigurationError where the library is not installed."""
+        """Raises ConfigurationError where the library is not installed, or cannot use what a variable says."""
         try:
             from opentelemetry import trace
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -39,7 +39,10 @@ class Traces:
         named = any(os.environ.get(name) for name in _NAMED_BY)
         resource = Resource.create({} if named else {"service.name": _SERVICE})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        try:
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        except ValueError as error:
+            raise ConfigurationError(f"opentelemetry_traces: a variable OTEL_... is wrong: {error}") from None
         self._tracer = self._provider.get_tracer(_SERVICE)
         self._propagator = TraceContextTextMapPropagator()
         self._api: Any = trace

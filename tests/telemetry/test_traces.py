@@ -151,6 +151,16 @@ def test_without_the_library_the_start_says_what_to_install(tmp_path: Path, monk
         Served(tmp_path, opentelemetry_traces=True)
 
 
+def test_a_variable_that_the_library_cannot_use_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    with pytest.raises(
+        ConfigurationError, match=r"^opentelemetry_traces: a variable OTEL_\.\.\. is wrong: max_queue_size"
+    ):
+        Served(tmp_path, opentelemetry_traces=True)
+
+
 def test_traces_are_dropped_before_anything_else(collector: Collector, tmp_path: Path) -> None:
     """And what to do about it is said once."""
     with Served(tmp_path, opentelemetry_traces=True, ring=Ring(events=4)) as served:  # without room to spare

@@ -73,6 +73,13 @@ def test_a_label_file_must_hold_an_object(tmp_path: Path) -> None:
         mapping(tmp_path, ["a"])
 
 
+def test_a_label_file_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "index_to_name.json"
+    path.write_text("{bad")
+    with pytest.raises(json.JSONDecodeError, match=r"^index_to_name\.json: Expecting property name"):
+        load_label_mapping(path)
+
+
 def test_missing_label_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "none.json"
     assert load_label_mapping(path) is None

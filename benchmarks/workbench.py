@@ -36,6 +36,7 @@ _PATIENCE: Final = 60.0  # seconds for a worker to start, and for any of its ans
 _RETRY: Final = 0.05  # seconds
 _MODEL: Final = "echo"
 _LARGEST: Final = 1 << 30  # bytes of a reply
+_DROPPED: Final = bytearray(1 << 18)  # what is in it does not count
 
 Say = Callable[[str], None]
 
@@ -146,7 +147,7 @@ class OwnWorker:
 
     def _read_frame(self) -> int:
         (size,) = struct.unpack("<I", read(self._connection, 4))
-        read(self._connection, size)
+        drop(self._connection, size)
         return int(size)
 
 
@@ -175,7 +176,7 @@ class TorchServeWorker:
         if known is None:
             known = self._answers[len(batch)] = self._read_answer()
         else:
-            read(self._connection, known)
+            drop(self._connection, known)
         return known
 
     def _read_answer(self) -> int:
@@ -217,6 +218,17 @@ def read(connection: socket.socket, size: int) -> bytes:
             raise ConnectionResetError("the worker has ended")
         view = view[count:]
     return bytes(buffer)
+
+
+def drop(connection: socket.socket, size: int) -> None:
+    """Read and forget. Into one small buffer: fresh memory for large answers would cost more than the workers' share.
+
+    Raises ConnectionError if the worker ends first.
+    """
+    while size:
+        if not (count := connection.recv_into(_DROPPED, min(size, len(_DROPPED)))):
+            raise ConnectionResetError("the worker has ended")
+        size -= count
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from setproctitle import getproctitle
 
 from modelserver.wire.control import ORDER_VARIABLE, Spawn
 from modelserver.wire.frames import Fatal, Hello, Load, Loaded
+from modelserver.worker.allocator import keep_freed_memory
 from modelserver.worker.failures import EXIT, failure_of
 from modelserver.worker.loop import Channel, ProtocolError, serve
 from modelserver.worker.process import (
@@ -127,6 +128,7 @@ def _load(order: Spawn, channel: Channel, load: Callable[[Load, Channel], Servic
         return None
     if order.threads and not had_torch:
         limit_new_torch(order.threads)
+    keep_freed_memory(os.environ)
     if order.launcher:
         outlive_group_signals()
     channel.send(Loaded(200, f"loaded model {frame.model_name}"))

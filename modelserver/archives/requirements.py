@@ -12,8 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-_INCLUDES: Final = ("-r", "--requirement", "-c", "--constraint")
-_LINKS: Final = ("-f", "--find-links")
+_SHORT: Final = {"requirement": "-r", "constraint": "-c", "find_links": "-f", "editable": "-e"}  # of long options
 _COMMENT: Final = re.compile(r"(^|\s)#.*$")
 _CONTINUED: Final = re.compile(r"\\\r?\n")
 _DEPTH: Final = 20  # of files that include others
@@ -46,11 +45,11 @@ def folder_facts(folder: Path) -> Iterator[str]:
 
 def _files_of(line: str, beside: Path, directory: Path, depth: int) -> Iterator[str]:
     option, value = _option(line)
-    if option in ("-e", "--editable"):
+    if option == "-e":
         raise NotShareable(line)
-    if option in _INCLUDES and "://" not in value:
+    if option in ("-r", "-c") and "://" not in value:
         yield from facts_of(beside / value, directory, depth + 1)
-    elif option in _LINKS and (path := _path(value)):
+    elif option == "-f" and (path := _path(value)):
         for folder in dict.fromkeys((beside / path, directory / path)):
             # The times of unpacked files are those of the unpacking.
             yield from _content(folder) if folder.is_relative_to(directory) else folder_facts(folder)
@@ -59,12 +58,12 @@ def _files_of(line: str, beside: Path, directory: Path, depth: int) -> Iterator[
 
 
 def _option(line: str) -> tuple[str, str]:
-    """`-r more.txt`, `-rmore.txt` and `--requirement=more.txt` as option and value; ("", "") for a requirement."""
+    """`-r more.txt`, `-rmore.txt` and `--requirement=more.txt` as `-r` and value; ("", "") for a requirement."""
     if not line.startswith("-"):
         return "", ""
     if line.startswith("--"):
         name, _, value = line.replace("=", " ", 1).partition(" ")
-        return name, value.strip().strip("\"'")
+        return _SHORT.get(name[2:].replace("-", "_"), name), value.strip().strip("\"'")
     return line[:2], line[2:].strip().strip("\"'")
 
 

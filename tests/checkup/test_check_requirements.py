@@ -18,7 +18,7 @@ from modelserver.checkup.requirements import unsatisfied
         "PyYAML >= 1  # enough",
         "pyyaml>=1 --hash=sha256:00",
         "-r other.txt",
-        "--index-url https://example.org",
+        "-i https://example.org",
         "./local.whl",
         "git+https://example.org/x.git",
         "nobody-has-this; python_version < '3'",

@@ -139,8 +139,8 @@ def test_packages_come_from_the_folder_of_wheels(server: ServerProcess, facts: A
 
 
 def test_the_same_requirements_are_installed_once(server: ServerProcess, wheels: Path, facts: Any) -> None:
-    pack(server.store, "m", WITNESS, archive="first", requirements=f"--find-links {wheels}\ntinypack\n")
-    pack(server.store, "m", NOOP, archive="second", version="2.0", requirements=f"--find-links {wheels}\ntinypack\n")
+    pack(server.store, "m", WITNESS, archive="first", requirements=f"-f {wheels}\ntinypack\n")
+    pack(server.store, "m", NOOP, archive="second", version="2.0", requirements=f"-f {wheels}\ntinypack\n")
     seen = facts("first.mar")
     assert server.register("second.mar", model_name="m").status_code == 200
     one, other = ((directory / "tinypack").readlink() for directory in directories(server))

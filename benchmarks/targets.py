@@ -158,7 +158,7 @@ TARGETS = (
     ),
     *(
         Target(f"a worker by itself, {bodies}: rate", codec_figure(bodies), TORCHSERVE, Bound.AT_LEAST, 2.0)
-        for bodies in BODIES[:3]
+        for bodies in BODIES
     ),
     Target(
         "400 MB of weights, state_dict: memory with 4 workers",

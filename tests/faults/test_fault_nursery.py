@@ -108,10 +108,11 @@ def test_while_a_worker_loads(server: ServerProcess, victim: Victim, gate: str) 
     before = victim.ready()
     victim.close(gate)
     os.kill(before["pid"], signal.SIGKILL)
-    victim.reached(gate)
+    loading = psutil.Process(victim.reached(gate))
     waiting = victim.ask()
     victim.wait_for_pending(1)
     nursery_of(server).kill()
+    eventually(lambda: ended(loading))  # before the gate opens: else it may load to the end, and take the request along
     victim.open(gate)
     assert waiting.result(PATIENCE).text == "fine"
     assert victim.ready()["id"] == before["id"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +28,6 @@ BARE: Final = PatternLayout("%m%n")  # of appenders without a layout
 _FILES: Final = ("file", "randomaccessfile", "memorymappedfile")
 _ROLLING: Final = ("rollingfile", "rollingrandomaccessfile")
 _DETOURS: Final = ("async", "rewrite", "failover")
-_DEPTH: Final = 20  # of appenders that refer to appenders
 _ENCODINGS: Final = ("UTF-8", "UTF8", "US-ASCII")
 
 _References = tuple[Reference, ...]
@@ -66,16 +64,31 @@ class Appenders:
             references.append(Reference(self._texts.get(each, "ref"), level))
         return tuple(references)
 
-    def expand(self, element: Element, reference: Reference, depth: int = 0) -> Iterator[Reference]:
-        """What a reference leads to in the end."""
-        if reference.appender in self._found:
-            yield reference
-        elif reference.appender in self._detours and depth < _DEPTH:
-            for inner in self._detours[reference.appender]:
-                level = max(reference.level, inner.level, key=level_rank)
-                yield from self.expand(element, Reference(inner.appender, level), depth + 1)
-        else:
-            self._texts.complain(element, f"there is no appender {reference.appender}")
+    def expand(self, element: Element, reference: Reference) -> list[Reference]:
+        """What a reference leads to in the end: every appender once, with the lowest of the levels on the ways there.
+
+        Detours may be many and lead back, so each is followed once for a level.
+        """
+        ends: dict[str, Reference] = {}
+        lowest: dict[str, int] = {}  # ranks of levels by appender
+        waiting = [reference]
+        while waiting:
+            each = waiting.pop()
+            rank = level_rank(each.level)
+            if lowest.get(each.appender, rank + 1) <= rank:
+                continue
+            known = each.appender in lowest
+            lowest[each.appender] = rank
+            if each.appender in self._found:
+                ends[each.appender] = each
+            elif each.appender in self._detours:
+                ways = [(way, max(each.level, way.level, key=level_rank)) for way in self._detours[each.appender]]
+                waiting += [Reference(way.appender, level) for way, level in reversed(ways)]
+            elif not known:
+                self._texts.complain(element, f"there is no appender {each.appender}")
+        if reference.appender in self._detours and not ends:
+            self._texts.complain(element, f"{reference.appender} leads to no appender")
+        return list(ends.values())
 
     # Where lines go.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
+
+DEEPEST: Final = 50  # elements in elements; what reads them calls itself for each
 
 
 class Malformed(Exception):

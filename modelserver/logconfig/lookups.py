@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-_DEPTH: Final = 20  # of lookups in the values of lookups; one that contains itself ends there
+_DEPTH: Final = 20  # of lookups in the values of lookups
+_MOST: Final = 1000  # lookups for one text: values that name others several times would grow without end
 
 
 class Lookups:
@@ -24,26 +25,12 @@ class Lookups:
         self._date = date
         self.properties = dict(properties)
 
-    def resolve(self, text: str, depth: int = 0) -> str:
-        """The text with its lookups replaced; `$${` is a lookup too. What is not known stays as it is."""
-        if depth > _DEPTH:
-            return text
-        done, rest = "", text
-        while (start := rest.find("${")) >= 0:
-            end = _closing(rest, start)
-            if end < 0:
-                break
-            done += rest[:start].removesuffix("$")
-            done += self._value(rest[start + 2 : end], rest[start : end + 1], depth)
-            rest = rest[end + 1 :]
-        return done + rest
+    def resolve(self, text: str) -> str:
+        """The text with its lookups replaced; `$${` is a lookup too.
 
-    def _value(self, inner: str, whole: str, depth: int) -> str:
-        name, separator, default = _split_default(inner)
-        found = self._find(self.resolve(name, depth + 1))
-        if found is not None:
-            return self.resolve(found, depth + 1)
-        return self.resolve(default, depth + 1) if separator else whole
+        What is not known stays as it is, as do a name in its own value, and whatever is too deep or too much.
+        """
+        return _Resolution(self._find).resolve(text, ())
 
     def _find(self, name: str) -> str | None:
         kind, colon, key = name.partition(":")
@@ -55,6 +42,41 @@ class Lookups:
             case "date":
                 return self._date(key)
         return self.properties.get(name)
+
+
+class _Resolution:
+    """Of one text."""
+
+    def __init__(self, find: Callable[[str], str | None]) -> None:
+        self._find = find
+        self._made = 0  # lookups
+
+    def resolve(self, text: str, names: tuple[str, ...]) -> str:
+        """A part of it, which is in the values of these names."""
+        if len(names) > _DEPTH:
+            return text
+        done, rest = "", text
+        while (start := rest.find("${")) >= 0:
+            end = _closing(rest, start)
+            if end < 0:
+                break
+            done += rest[:start].removesuffix("$")
+            done += self._value(rest[start + 2 : end], rest[start : end + 1], names)
+            rest = rest[end + 1 :]
+        return done + rest
+
+    def _value(self, inner: str, whole: str, names: tuple[str, ...]) -> str:
+        self._made += 1
+        if self._made > _MOST:
+            return whole
+        name, separator, default = _split_default(inner)
+        name = self.resolve(name, (*names, ""))
+        if name in names:
+            return whole
+        found = self._find(name)
+        if found is not None:
+            return self.resolve(found, (*names, name))
+        return self.resolve(default, (*names, "")) if separator else whole
 
 
 def _closing(text: str, start: int) -> int:

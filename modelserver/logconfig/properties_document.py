@@ -7,7 +7,7 @@ from typing import Any
 
 import javaproperties
 
-from modelserver.logconfig.elements import Element, Malformed
+from modelserver.logconfig.elements import DEEPEST, Element, Malformed
 
 _LISTS = ("appenders", "loggers", "filters")  # older files name their parts; the keys say the same
 _ROOT = ("rootlogger", "root")
@@ -21,6 +21,8 @@ def read_properties(text: bytes) -> Element:
         raise Malformed(str(error)) from None
     if any(key.startswith("log4j.") for key in keys):
         raise Malformed("it is written for log4j 1.x, which is not understood: log4j2 has other keys")
+    if deep := next((key for key in keys if key.count(".") > DEEPEST), ""):
+        raise Malformed(f"{deep[:40]}... has more than {DEEPEST} parts")
     return _configuration(_nested(keys))
 
 

@@ -14,7 +14,7 @@ from modelserver.logconfig.texts import Texts
 KEPT: Final = 7  # archives with numbers, if the configuration does not say
 SIZE_LIMIT: Final = 10 << 20  # bytes, if the configuration does not say
 
-_SIZE: Final = re.compile(r"(?P<number>\d+(?:[.,]\d+)?)\s*(?P<unit>[KMGT]?)B?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(?P<number>\d{1,15}(?:[.,]\d+)?)\s*(?P<unit>[KMGT]?)B?", re.IGNORECASE)
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DATE_LOOKUP: Final = re.compile(r"\$\$?\{date:([^}]*)\}")
 _PACKINGS: Final = (".zip", ".deflate", ".xz", ".zst", ".pack200")  # that log4j2 knows and this does not

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from modelserver.logconfig.elements import Element
 from modelserver.logconfig.levels import level_named, level_rank
 from modelserver.logconfig.lookups import Lookups
 from modelserver.logconfig.plan import Complaint
+
+_DIGITS: Final = 9  # of a number that means anything here
 
 
 class Texts:
@@ -34,9 +37,11 @@ class Texts:
     def number(self, element: Element, name: str, default: int) -> int:
         """A whole number."""
         text = self.get(element, name)
-        if text and not text.isdecimal():
-            self.complain(element, f"{name}={text} is no number, {default} is used")
-        return int(text) if text.isdecimal() else default
+        if text.isdecimal() and len(text) <= _DIGITS:
+            return int(text)
+        if text:
+            self.complain(element, f"{name}={text} is no number of at most {_DIGITS} digits, {default} is used")
+        return default
 
     def flag(self, element: Element, name: str, *, default: bool) -> bool:
         """True or false; what is neither is the default."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.parsers import expat
 
-from modelserver.logconfig.elements import Element, Malformed
+from modelserver.logconfig.elements import DEEPEST, Element, Malformed
 
 
 def read_xml(text: bytes) -> Element:
@@ -38,6 +38,8 @@ class _Builder:
     def _begin(self, name: str, attributes: dict[str, str]) -> None:
         if len(self._open) == 1 and name.startswith("log4j:"):
             raise Malformed("it is written for log4j 1.x, which is not understood: log4j2 has other elements")
+        if len(self._open) > DEEPEST:
+            raise Malformed(f"line {self.parser.CurrentLineNumber}: elements are nested more than {DEEPEST} deep")
         known = {key.rpartition(":")[2].lower(): value for key, value in attributes.items()}
         kind = name.rpartition(":")[2].lower()
         if kind in ("appender", "layout", "filter", "policy", "strategy") and "type" in known:

@@ -25,6 +25,8 @@ _CONVERSION: Final = re.compile(
     r"%(?P<width>\d*)i|(?P<dated>%d(?:ate)?(?:\{(?P<date>[^}]*)\})?(?:\{[^}]*\})?)|%%|[^%\0]+|%|\0"
 )
 _DATE: Final = "yyyy-MM-dd"
+_WIDEST: Final = 9  # digits that a number is filled up to
+_INDEX: Final = r"(?P<index>\d+)"
 _OPTIONAL: Final = "\0"  # the place of a number that only the second archive of a name needs
 
 
@@ -40,7 +42,9 @@ class ArchiveNames:
         self.directory = Path(fixed[: fixed.rfind("/") + 1] or ".")
         self.nested = any("/" in piece.text for piece in pieces[1:])  # dates name folders, too
         self._pieces = pieces
-        self._regex = re.compile("".join(piece.regex for piece in pieces) + f"(?P<packed>{re.escape(self.packing)})?")
+        before, first, after = "".join(piece.regex for piece in pieces).partition(_INDEX)
+        after = after.replace(_INDEX, r"\d+")  # the number may stand in several places
+        self._regex = re.compile(f"{before}{first}{after}(?P<packed>{re.escape(self.packing)})?")
 
     def name(self, time: datetime, number: int) -> Path:
         """The name of that time and number, not packed."""
@@ -64,10 +68,10 @@ class _Piece:
             dated = date_format(self.date)
             self.format, self.regex = lambda time, number: dated(time), date_regex(self.date)
         elif match["width"] is not None:
-            width = int(match["width"] or 1)
-            self.format, self.regex = lambda time, number: f"{number:0{width}d}", r"(?P<index>\d+)"
+            width = min(int(match["width"][:_WIDEST] or 1), _WIDEST)
+            self.format, self.regex = lambda time, number: f"{number:0{width}d}", _INDEX
         elif match[0] == _OPTIONAL:
-            self.format, self.regex = lambda time, number: f".{number}" if number else "", r"(?:\.(?P<index>\d+))?"
+            self.format, self.regex = lambda time, number: f".{number}" if number else "", rf"(?:\.{_INDEX})?"
         else:
             self.format, self.regex = lambda time, number: self.text, re.escape(self.text)
 
@@ -120,13 +124,15 @@ class Archives:
             for path, match in self._present()
             if _unpacked(path, match) == self._names.name(time, number := int(match["index"] or 0))
         ]
+        if self._names.name(time, self._names.first) == self._log:  # whose name may be one of theirs
+            numbers.append(self._names.first)
         path = self._names.name(time, max(numbers) + 1 if numbers else self._names.first)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _present(self) -> list[tuple[Path, re.Match[str]]]:
         matches = ((path, self._names.match(path)) for path in self._candidates())
-        return [(path, match) for path, match in matches if match]
+        return [(path, match) for path, match in matches if match and path != self._log]
 
     def _candidates(self) -> Iterator[Path]:
         directory = self._names.directory
@@ -163,8 +169,12 @@ def _unpacked(path: Path, match: re.Match[str]) -> Path:
 def _pack_file(path: Path, packing: str) -> None:
     modified = path.stat()
     partial = path.with_name(f"{path.name}{packing}.part")
-    with path.open("rb") as source, _PACKERS[packing](partial) as target:
-        shutil.copyfileobj(source, target, _CHUNK)
+    try:
+        with path.open("rb") as source, _PACKERS[packing](partial) as target:
+            shutil.copyfileobj(source, target, _CHUNK)
+    except OSError:
+        partial.unlink(missing_ok=True)  # a disk that is full needs the room
+        raise
     os.utime(partial, ns=(modified.st_atime_ns, modified.st_mtime_ns))
     partial.replace(path.with_name(f"{path.name}{packing}"))
     path.unlink()

@@ -102,10 +102,10 @@ def _date(options: Sequence[str], nested: Nested) -> Converter:
 
 
 def _zone(name: str) -> tzinfo:
-    if match := _OFFSET.fullmatch(name):
-        offset = timedelta(hours=int(match["hours"]), minutes=int(match["minutes"] or 0))
-        return timezone(-offset if match["sign"] == "-" else offset)
     try:
+        if match := _OFFSET.fullmatch(name):
+            offset = timedelta(hours=int(match["hours"]), minutes=int(match["minutes"] or 0))
+            return timezone(-offset if match["sign"] == "-" else offset)  # ValueError: of a day or more
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return UTC  # what Java takes for names that it does not know

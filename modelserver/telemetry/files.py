@@ -15,6 +15,7 @@ from modelserver.telemetry.java_dates import finest_unit, ordinal
 
 RETRY: Final = 10.0  # seconds between attempts after a failure
 REMINDER: Final = 3600.0  # seconds between complaints about the same failure
+LOOK: Final = 1.0  # seconds between looks whether the file is still where it was
 
 
 class LogFile:
@@ -27,6 +28,8 @@ class LogFile:
         self._roller = _Roller(target, clock) if target.rolling else None
         self._descriptor = -1
         self._size = 0
+        self._identity: tuple[int, int] | None = None  # device and inode of a regular file
+        self._look_at = 0.0
         self._retry_at = 0.0
         self._complaint = ""
         self._complain_again_at = 0.0
@@ -34,6 +37,8 @@ class LogFile:
 
     def write(self, text: bytes) -> None:
         """Append whole lines; they are lost while the file cannot be written."""
+        if self._descriptor >= 0 and self._clock.monotonic() >= self._look_at:
+            self._look()
         if self._descriptor < 0 and (self._clock.monotonic() < self._retry_at or not self._open()):
             return
         if self._roller and self._clock.monotonic() >= self._retry_at and self._roller.due(self._size, len(text)):
@@ -55,18 +60,39 @@ class LogFile:
     def _open(self, flags: int = 0) -> bool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            # O_NONBLOCK: a named pipe that nobody reads is an error, and not a wait for ever.
+            flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             self._descriptor = os.open(self.path, flags, 0o644)
+            os.set_blocking(self._descriptor, True)
             present = os.fstat(self._descriptor)
-        except OSError as error:
-            self._fail(f"Unable to create file {self.path}: {error.strerror}")
+        except (OSError, ValueError) as error:  # ValueError: no name of a file
+            self._fail(f"Unable to create file {self.path}: {_reason(error)}")
             return False
         self._size = present.st_size
-        if not stat.S_ISREG(present.st_mode):
+        self._look_at = self._clock.monotonic() + LOOK
+        self._identity = _identity(present)
+        if self._identity is None:
             self._roller = None  # somebody's /dev/stdout is not ours to rename
         if self._roller:
             self._roller.begin(present.st_mtime if present.st_size else self._clock.now())
         return True
+
+    def _look(self) -> None:
+        """Leave a file that somebody has removed or moved away, and note how large one is that somebody has emptied."""
+        self._look_at = self._clock.monotonic() + LOOK
+        if self._identity is None:
+            return
+        try:
+            present = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            self.close()
+        except OSError:
+            pass  # it can be written all the same
+        else:
+            if _identity(present) == self._identity:
+                self._size = present.st_size
+            else:
+                self.close()
 
     def _append(self, text: bytes) -> None:
         rest = memoryview(text)
@@ -82,8 +108,8 @@ class LogFile:
     def _roll(self, roller: _Roller) -> None:
         try:
             roller.roll()
-        except OSError as error:
-            self._fail(f"Unable to roll file {self.path}: {error.strerror}")
+        except (OSError, ValueError) as error:
+            self._fail(f"Unable to roll file {self.path}: {_reason(error)}")
             return
         self.close()
         self._open()
@@ -94,6 +120,14 @@ class LogFile:
         if message != self._complaint or now >= self._complain_again_at:
             self._complaint, self._complain_again_at = message, now + REMINDER
             self._complain(message)
+
+
+def _identity(present: os.stat_result) -> tuple[int, int] | None:
+    return (present.st_dev, present.st_ino) if stat.S_ISREG(present.st_mode) else None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 class _Roller:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from modelserver.logconfig.failures import Failures
 from modelserver.logconfig.plan import Appender, Complaint, FileTarget, StreamTarget
 from modelserver.telemetry.clock import Clock
 from modelserver.telemetry.console import Console
@@ -24,6 +25,7 @@ class Outlets:
         """Open everything."""
         self._clock = clock
         self._routes = routes
+        self._failures = Failures("telemetry")
         self._consoles = {1: Console(stdout, self._complain_in_log)}
         self._files: dict[Path, LogFile] = {}
         self._sinks = [[self._open(appender) for appender in sink.appenders] for sink in routes.sinks]
@@ -33,7 +35,10 @@ class Outlets:
         for number, outlets in enumerate(self._sinks):
             if text := page.take(number):
                 for write in outlets:
-                    write(text)
+                    try:
+                        write(text)
+                    except Exception:  # nothing that is foreseen: the others get their lines all the same
+                        self._failures.report()
 
     def announce(self, line: str) -> None:
         """A bare line on standard output alone."""

@@ -14,11 +14,17 @@ _PIECE: Final = re.compile(
 )
 
 
+_DEEPEST: Final = 20  # patterns in patterns; what is below is text
+_WIDEST: Final = 10_000  # characters that a text is padded to
+_DIGITS: Final = 9  # of a width
+
+
 class Pattern:
     """A compiled pattern; see `Layout` for what `plain` means."""
 
-    def __init__(self, pattern: str) -> None:
-        reader = _Reader(pattern)
+    def __init__(self, pattern: str, depth: int = 0) -> None:
+        """`depth`: in how many others it is."""
+        reader = _Reader(pattern, depth)
         self._converters = list(reader.pieces())
         self.plain = reader.plain
 
@@ -30,9 +36,11 @@ class Pattern:
 class _Reader:
     """Reads one pattern from left to right."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, depth: int) -> None:
         self._pattern = pattern
+        self._depth = depth
         self._position = 0
+        self._inner: dict[str, Pattern] = {}
         self.plain = True
 
     def pieces(self) -> Iterator[Converter]:
@@ -40,7 +48,7 @@ class _Reader:
         while match := _PIECE.match(self._pattern, self._position):
             self._position = match.end()
             name = _known_name(match["name"] or "")
-            if name:
+            if name and self._depth <= _DEEPEST:
                 self._position = match.start("name") + len(name)
                 yield self._conversion(name, match)
             else:
@@ -49,9 +57,24 @@ class _Reader:
     def _conversion(self, name: str, match: re.Match[str]) -> Converter:
         options = list(self._options())
         sized = bool(match["least"] or match["most"])
-        self.plain = self.plain and _keeps_plain(name, options, sized=sized)
-        convert = CONVERTERS[name](options, lambda pattern: Pattern(pattern).render)
+        self.plain = self.plain and self._keeps_plain(name, options, sized=sized)
+        convert = CONVERTERS[name](options, lambda pattern: self._nested(pattern).render)
         return _resized(convert, match) if sized else convert
+
+    def _nested(self, pattern: str) -> Pattern:
+        """One that stands in braces."""
+        if pattern not in self._inner:
+            self._inner[pattern] = Pattern(pattern, self._depth + 1)
+        return self._inner[pattern]
+
+    def _keeps_plain(self, name: str, options: Sequence[str], *, sized: bool) -> bool:
+        if name in DATES:
+            return options == ["ISO8601"] and not sized
+        if name in MESSAGES:
+            return not sized
+        if name in STYLES:
+            return not options or (self._nested(options[0]).plain and not sized)
+        return name not in CHANGING
 
     def _options(self) -> Iterator[str]:
         """The texts of `{...}` that follow; braces inside of them come in pairs."""
@@ -78,23 +101,17 @@ def _closing(pattern: str, start: int) -> int:
     return -1
 
 
-def _keeps_plain(name: str, options: Sequence[str], *, sized: bool) -> bool:
-    if name in DATES:
-        return options == ["ISO8601"] and not sized
-    if name in MESSAGES:
-        return not sized
-    if name in STYLES:
-        return not options or (Pattern(options[0]).plain and not sized)
-    return name not in CHANGING
-
-
 def _literal(text: str) -> Converter:
     return lambda event: text
 
 
+def _width(digits: str | None, absent: int) -> int:
+    return int(digits[:_DIGITS]) if digits else absent
+
+
 def _resized(convert: Converter, match: re.Match[str]) -> Converter:
     """Padded to a width, or cut to another, as `%-5.30p` asks for."""
-    least, most = int(match["least"] or 0), int(match["most"] or 1 << 30)
+    least, most = min(_width(match["least"], 0), _WIDEST), _width(match["most"], 1 << 30)
     left, head, fill = match["left"], match["head"], "0" if match["zero"] else " "
 
     def resize(event: LogEvent) -> str:

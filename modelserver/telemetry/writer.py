@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from modelserver.logconfig.failures import Failures
 from modelserver.telemetry.batch_lines import PATIENCE, BatchLines
 from modelserver.telemetry.host_lines import HostLines
 from modelserver.telemetry.outlets import Outlets
@@ -64,6 +65,7 @@ class Writer:
             Flush: self._flush,
         }
         self._stopping = False
+        self._failures = Failures("telemetry")
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
     def also(self, kind: type[Record], handler: Callable[[Any], None]) -> None:
@@ -97,9 +99,16 @@ class Writer:
     def _run(self) -> None:
         while not self._stopping:
             self._ring.rest(INTERVAL, idle=not self._batches.waiting)
-            self._drain()
-        self._drain()
+            self._drain_surely()
+        self._drain_surely()
         self._outlets.close()
+
+    def _drain_surely(self) -> None:
+        """Without this thread nobody is told anything any more, and scrapes are never answered."""
+        try:
+            self._drain()
+        except Exception:
+            self._failures.report()
 
     def _drain(self) -> None:
         self._scribe.clock.resync()
@@ -125,7 +134,7 @@ class Writer:
 
     def _request(self, record: RequestDone) -> None:
         self._requests.write(record)
-        if record.replied:  # not when a response begins whose last pieces are yet to come
+        if record.replied > 0:  # not when a response begins whose last pieces are yet to come
             self._batches.request_written(record.request_id)
 
     def _announce(self, record: Announcement) -> None:

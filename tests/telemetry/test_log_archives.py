@@ -192,3 +192,33 @@ def test_folder_that_cannot_be_made_costs_a_complaint_and_no_line(tmp_path: Path
     assert rolled.files()["x.log"] == "one\ntwo\n"
     assert len(rolled.complaints) == 1
     assert rolled.complaints[0].startswith(f"Unable to roll file {tmp_path}/x.log: ")
+
+
+def test_the_number_may_stand_in_several_places_and_is_not_filled_up_without_end(tmp_path: Path) -> None:
+    rolled = Rolled(tmp_path, "%i/x-%99999999999999999999i.log", size=4, keep=2)
+    for text in ("one", "two", "six", "ten"):
+        rolled.write(text)
+    assert rolled.files() == {"2/x-000000002.log": "two\n", "3/x-000000003.log": "six\n", "x.log": "ten\n"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("x.log", ["x.2.log", "x.3.log", "x.log"]), ("x.log.gz", ["x.2.log.gz", "x.3.log.gz", "x.log"])],
+)
+def test_archives_with_the_name_of_the_log(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    """What is still written is no archive: neither packed nor removed."""
+    rolled = Rolled(tmp_path, pattern, size=4, keep=2)
+    for text in ("one", "two", "six", "ten"):
+        rolled.write(text)
+    files = rolled.files()
+    assert sorted(files) == names
+    assert files["x.log"] == "ten\n"
+
+
+def test_an_archive_that_cannot_be_packed_stays_as_it_is_and_leaves_no_piece(tmp_path: Path) -> None:
+    rolled = Rolled(tmp_path, "x-%i.log.gz", size=4)
+    (tmp_path / "x-1.log.gz").mkdir()
+    (tmp_path / "x-1.log.gz" / "in-the-way").touch()
+    rolled.write("one")
+    rolled.write("two")
+    assert rolled.files() == {"x-1.log.gz/in-the-way": "", "x-2.log.gz": "one\n", "x.log": "two\n"}

@@ -430,3 +430,73 @@ def test_no_keys_break_the_reader(keys: dict[str, str]) -> None:
 def test_name_tells_the_syntax(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     assert read_plan(tmp_path / name, lookups()).loggers == {ROOT: LoggerRule("INFO")}
+
+
+# Documents that would never end, or never fit.
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "reason"),
+    [
+        (".xml", "<Configuration>" + "<a>" * 1000 + "</a>" * 1000, "elements are nested more than 50 deep"),
+        (".properties", f"appender.{'a.' * 1000}type = x", "has more than 50 parts"),
+        (".properties", f"property.{'a.' * 1000}b = x", "has more than 50 parts"),
+        (".xml", '<!DOCTYPE a [<!ENTITY b "c"><!ENTITY d "&b;&b;">]><Configuration>&d;', "the entity b is declared"),
+        (
+            ".xml",
+            '<!DOCTYPE a [<!ENTITY % b SYSTEM "file:///etc/passwd"> %b;]><Configuration/>',
+            "the entity b is declared",
+        ),
+    ],
+)
+def test_documents_that_are_too_deep_or_grow(tmp_path: Path, suffix: str, text: str, reason: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    path.write_text(text)
+    with pytest.raises(Malformed, match=reason):
+        read_plan(path, lookups())
+
+
+def test_properties_that_name_each_other_end_somewhere() -> None:
+    """One that is in its own value, and a few that would be ten to the power of 18 words."""
+    own = lookups()
+    own.properties.update(a="<${a}${a}${a}>", b="${c}", c="${b:-x}")
+    assert own.resolve("${a}") == "<${a}${a}${a}>"
+    assert own.resolve("${b}") == "${b:-x}"
+    own.properties.update({f"p{number}": f"${{p{number + 1}}}" * 10 for number in range(18)}, p18="word")
+    assert len(own.resolve("${p0}")) < 100_000
+
+
+def test_detours_are_followed_once() -> None:
+    """Of many ways to an appender, the one with the lowest level counts."""
+    fans = "".join(
+        f'<Async name="f{number}">' + f'<AppenderRef ref="f{number + 1}" level="warn"/>' * 5 + "</Async>"
+        for number in range(30)
+    )
+    more = (
+        '<Async name="top"><AppenderRef ref="f0"/><AppenderRef ref="top"/><AppenderRef ref="f30" level="info"/></Async>'
+    )
+    plan = read(f'{fans}{more}<Console name="f30"/>', '<Root><AppenderRef ref="top" level="debug"/></Root>')
+    assert plan.loggers[ROOT].references == (Reference("f30", "INFO"),)
+    assert complaints(plan) == []
+
+
+def test_a_circle_of_appenders_is_told_once() -> None:
+    there = '<Async name="a"><AppenderRef ref="b"/><AppenderRef ref="b"/></Async>'
+    plan = read(f'{there}<Async name="b"><AppenderRef ref="a"/></Async>', '<Root><AppenderRef ref="a"/></Root>')
+    assert complaints(plan) == ["line 1: a leads to no appender"]
+
+
+@pytest.mark.parametrize("number", ["9" * 10, "9" * 5000, "-1", "1.5", "x"])
+def test_numbers_that_mean_nothing(number: str) -> None:
+    strategy = f'<DefaultRolloverStrategy max="{number}"/>'
+    plan = read(f'<RollingFile name="x" fileName="/x.log" filePattern="/x-%i">{strategy}</RollingFile>')
+    (complaint,) = complaints(plan)
+    assert "is no number of at most 9 digits, 7 is used" in complaint
+
+
+@pytest.mark.parametrize("size", ["9" * 400, "1e9", "-1", "MB"])
+def test_sizes_that_mean_nothing(size: str) -> None:
+    policy = f'<SizeBasedTriggeringPolicy size="{size}"/>'
+    plan = read(f'<RollingFile name="x" fileName="/x.log" filePattern="/x-%i">{policy}</RollingFile>')
+    (complaint,) = complaints(plan)
+    assert "is no size such as 10 MB, which is used instead" in complaint

@@ -137,3 +137,22 @@ def test_numbers_and_process() -> None:
 )
 def test_plain_patterns_leave_date_and_message_alone(pattern: str, plain: bool) -> None:
     assert Pattern(pattern).plain is plain
+
+
+@pytest.mark.parametrize(("before", "after"), [("%highlight{", "}"), ("%style{", "}{red}"), ("%maxLen{", "}{5000}")])
+def test_patterns_in_patterns_end_somewhere(before: str, after: str) -> None:
+    """Every level is compiled once; what is too deep is text."""
+    assert render(before * 20 + "%m" + after * 20) == BOUND
+    assert before in render(before * 1000 + "%m" + after * 1000)
+
+
+@pytest.mark.parametrize("width", ["999999999", "9" * 5000])
+def test_texts_are_not_padded_without_end(width: str) -> None:
+    assert render(f"%{width}p").strip() == "INFO"
+    assert len(render(f"%-{width}p")) == 10_000
+    assert render(f"%.{width}p") == "INFO"
+
+
+@pytest.mark.parametrize("zone", ["+24:00", "-99:99", "GMT+24", "Nowhere/None", "../zone", ""])
+def test_zones_that_are_none_are_utc(zone: str) -> None:
+    assert render(f"%d{{HH:mm}}{{{zone}}}") == render("%d{HH:mm}{UTC}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ from telemetry_served import DATE, NOON, WORKER, Hands, Served, prediction_time
 
 from modelserver.logconfig.plan import FileTarget, Rolling
 from modelserver.telemetry.console import Console
-from modelserver.telemetry.files import RETRY, LogFile
+from modelserver.telemetry.files import LOOK, RETRY, LogFile
 from modelserver.telemetry.records import Announcement, Flush, Printed, RequestDone
 from modelserver.telemetry.ring import Ring
 
@@ -299,7 +301,7 @@ def test_resting_writer_is_woken_by_the_first_record() -> None:
     while not ring.idle:
         pass
     ring.offer(request(0))
-    thread.join(10)
+    thread.join(60)
     assert taken == [1]
 
 
@@ -391,3 +393,75 @@ def test_close_writes_everything_and_can_be_repeated(tmp_path: Path) -> None:
     lines = served.memory.getvalue().decode().splitlines()
     assert lines[-1].endswith("org.pytorch.serve.ModelServer - Torchserve stopped.")
     assert any("Backend response time" in line for line in lines)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "with its folder"])
+def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, how: str) -> None:
+    """As other programs that rotate logs have it; the look for it is not made at every write."""
+    log = LogUnderTest(tmp_path / "logs" / "x.log")
+    log.file.write(b"one\n")
+    match how:
+        case "removed":
+            log.path.unlink()
+        case "moved":
+            log.path.rename(tmp_path / "old")
+        case _:
+            shutil.rmtree(log.path.parent)
+    log.file.write(b"two\n")
+    assert not log.path.exists()
+    log.hands.monotonic += LOOK
+    log.file.write(b"three\n")
+    log.file.close()
+    assert log.path.read_bytes() == b"three\n"
+    if how == "moved":
+        assert (tmp_path / "old").read_bytes() == b"one\ntwo\n"
+    assert log.complaints == []
+
+
+def test_a_file_that_somebody_has_emptied_rolls_by_what_is_in_it(tmp_path: Path) -> None:
+    log = LogUnderTest(tmp_path / "x.log")
+    log.fill("a")
+    os.truncate(log.path, 0)
+    log.hands.monotonic += LOOK
+    log.fill("b")
+    assert log.names() == ["x.log"]
+    log.fill("c")
+    assert log.names() == ["x.20-Nov.log.gz", "x.log"]
+    log.file.close()
+
+
+def test_a_pipe_that_nobody_reads_holds_nobody_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.log"
+    os.mkfifo(pipe)
+    log = LogUnderTest(pipe)
+    assert log.complaints == [f"Unable to create file {pipe}: {os.strerror(errno.ENXIO)}"]
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log.hands.monotonic += RETRY
+    log.file.write(b"told\n")
+    assert os.read(reader, 100) == b"told\n"
+    log.file.close()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_a_name_that_no_file_can_have_costs_only_its_lines(tmp_path: Path, name: str) -> None:
+    log = LogUnderTest(tmp_path / name)
+    log.file.write(b"lost\n")
+    (complaint,) = log.complaints
+    assert complaint.startswith("Unable to create file ")
+
+
+class Odd(io.RawIOBase):
+    """A stream that fails as none should."""
+
+    def write(self, text: Any) -> int:
+        raise RuntimeError("odd")
+
+
+def test_whatever_a_stream_does_the_rest_is_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Served(tmp_path, stdout=cast(BinaryIO, Odd())) as served:
+        served.get()
+        assert len(served.file("access_log")) == 1
+        served.get()
+        assert len(served.file("access_log")) == 2
+    assert capfd.readouterr().err == "'telemetry' cannot log: RuntimeError: odd\n"

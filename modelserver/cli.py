@@ -37,15 +37,25 @@ def _run(arguments: CommandLine, flags: list[str]) -> int:
         return _show_config(arguments)
     if arguments.check and not (arguments.version or arguments.stop):
         return _check(arguments)
-    server = _find_server()
-    if arguments.version:
-        from modelserver.settings.version import version
+    if arguments.stop and not arguments.version:
+        return _stop(wait=arguments.foreground)
+    from modelserver import pidfile
 
-        print(f"TorchServe Version is {version()}")
-        return 0
-    if arguments.stop:
-        return _stop(server, wait=arguments.foreground)
-    if server is not None:
+    with pidfile.alone(pidfile.location()):
+        return _tell_version() if arguments.version else _start_alone(arguments, flags)
+
+
+def _tell_version() -> int:
+    from modelserver.settings.version import version
+
+    _find_server()
+    print(f"TorchServe Version is {version()}")
+    return 0
+
+
+def _start_alone(arguments: CommandLine, flags: list[str]) -> int:
+    """Start the server unless one runs."""
+    if _find_server() is not None:
         print("TorchServe is already running, please use torchserve --stop to stop TorchServe.")
         return 1
     if refusal := _check_start(arguments):
@@ -188,22 +198,24 @@ def _spawn(command: list[str], path: Path) -> None:
     server.returncode = 0  # left behind by design: nothing is to warn of a child that still runs
 
 
-def _stop(pid: int | None, *, wait: bool) -> int:
+def _stop(*, wait: bool) -> int:
     from modelserver import pidfile
 
-    if pid is None:
-        print("TorchServe is not currently running.")
-        return 0
-    try:
-        os.kill(pid, signal.SIGTERM)
-        message = "" if wait else "TorchServe has stopped."
-    except ProcessLookupError:
-        message = "TorchServe already stopped."
-    except PermissionError:
-        print(f"Not permitted to stop the server with process id {pid}.")
-        return 1
-    for path in (pidfile.location(), Path("key_file.json")):
-        path.unlink(missing_ok=True)
+    with pidfile.alone(pidfile.location()):
+        pid = _find_server()
+        if pid is None:
+            print("TorchServe is not currently running.")
+            return 0
+        try:
+            os.kill(pid, signal.SIGTERM)
+            message = "" if wait else "TorchServe has stopped."
+        except ProcessLookupError:
+            message = "TorchServe already stopped."
+        except PermissionError:
+            print(f"Not permitted to stop the server with process id {pid}.")
+            return 1
+        for path in (pidfile.location(), Path("key_file.json")):
+            path.unlink(missing_ok=True)
     if wait and not pidfile.wait_for_end(pid, STOP_LIMIT):
         message = "Stopping TorchServe took too long."
     if message:

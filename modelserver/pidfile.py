@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 # Inert argument of the server process, by which supervisors and the check below know it.
 MARKER: Final = "org.pytorch.serve.ModelServer"
 
-_POLL: Final = 0.05  # seconds between looks at a process that ends
+_POLL: Final = 0.05  # seconds between looks at a process that ends, or at a lock
+_PATIENCE: Final = 30.0  # seconds for another command to be done; others may lock a temporary directory, too
+_LOOKS: Final = 5  # at a process without a command line: it has none yet while it becomes another program
 
 
 class OrphanPidFile(Exception):
@@ -21,6 +26,38 @@ class OrphanPidFile(Exception):
 def location() -> Path:
     """Path of the pid file; the directory follows TMPDIR, TEMP and TMP."""
     return Path(tempfile.gettempdir(), ".model_server.pid")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """No other command looks at the file or writes it in this block, so that of two starts one sees the other's server.
+
+    The lock is that of the directory, because the file comes and goes. It ends when this process becomes another
+    program. Where there are no locks, or somebody keeps it, the block runs without.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # one that may not be read, which a file can be in all the same
+        yield
+        return
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_POLL)
+        except OSError:  # a file system without them
+            return
+        else:
+            return
 
 
 def running_server(path: Path) -> int | None:
@@ -68,7 +105,11 @@ def _command_line(pid: int, path: Path) -> list[str]:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             raise OrphanPidFile(path)
-        return process.cmdline()
+        for _ in range(_LOOKS):
+            if command := process.cmdline():
+                return command
+            time.sleep(_POLL)
+        return []
     except psutil.NoSuchProcess:
         raise OrphanPidFile(path) from None
     except psutil.AccessDenied:

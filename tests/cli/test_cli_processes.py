@@ -14,8 +14,6 @@ import pytest
 
 from modelserver import pidfile
 
-pytestmark = pytest.mark.timeout(30)  # a command that fails leaves its reader waiting
-
 # Stands for the interpreter that the command runs the server with: writes down its arguments, and obeys SIGTERM.
 STAND_IN = f"""#!{sys.executable}
 import json, os, pathlib, signal, sys
@@ -91,6 +89,18 @@ def test_life_in_the_background(terminal: Terminal) -> None:
     assert not terminal.pid_file.exists()
     assert not (terminal.directory / "key_file.json").exists()
     assert pidfile.wait_for_end(pid, 60)
+
+
+def test_of_several_starts_at_once_one_is_the_server(terminal: Terminal) -> None:
+    """Also where they have a pid file to replace."""
+    pidfile.write(terminal.pid_file, os.getpid())
+    launchers = [terminal.launch("--model-store", ".") for _ in range(4)]
+    assert sorted(launcher.wait() for launcher in launchers) == [0, 1, 1, 1]
+    already = "TorchServe is already running, please use torchserve --stop to stop TorchServe.\n"
+    lines = sorted(terminal.output.readline() for _ in range(4))
+    assert lines == ["Model server started.\n", *[already] * 3]
+    pid, _ = json.loads((terminal.directory / "started.json").read_text())
+    assert terminal.pid_file.read_text() == str(pid)
 
 
 def test_stop_can_wait(terminal: Terminal) -> None:

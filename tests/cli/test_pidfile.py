@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,31 @@ def test_links_are_not_followed(path: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         pidfile.write(path, 1)
     assert not (tmp_path / "victim").exists()
+
+
+def enter(path: Path) -> None:
+    with pidfile.alone(path):
+        pass
+
+
+def test_who_wants_to_be_alone_waits_for_the_other(path: Path) -> None:
+    other = os.open(path.parent, os.O_RDONLY)
+    with pidfile.alone(path), pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    waiting = threading.Thread(target=enter, args=[path])
+    waiting.start()
+    assert waiting.is_alive()
+    os.close(other)
+    waiting.join()
+
+
+def test_a_lock_that_somebody_keeps_stops_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pidfile, "_PATIENCE", 0.1)
+    with pidfile.alone(path), pidfile.alone(path):
+        pass
+    with pidfile.alone(path / "missing" / "pid"):
+        pass
 
 
 def test_location_is_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

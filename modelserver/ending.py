@@ -29,9 +29,13 @@ class StopSignals:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def install(self) -> None:
-        """Begin to listen, for good: handlers of the event loop would come after it and leave before the process."""
+        """Begin to listen, for good: handlers of the event loop would come after it and leave before the process.
+
+        A hang-up that the process was started to ignore, by nohup for one, stays ignored, as in a JVM.
+        """
         for number in _NUMBERS:
-            signal.signal(number, self._receive)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._receive)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """The server runs: from now on the events tell it."""

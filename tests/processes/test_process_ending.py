@@ -35,6 +35,19 @@ finally:
     assert (done.returncode, done.stdout, done.stderr) == (0, "cleaned up\n", "")
 
 
+def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
+    """Servers are started with nohup."""
+    done = run("""
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+stop.install()
+send("SIGHUP")
+print("still here", flush=True)
+send("SIGTERM")
+time.sleep(40)
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n", "")
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_signals_are_counted_and_wake_an_idle_loop(loop: str) -> None:
     done = run(f"""

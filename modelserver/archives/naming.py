@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from modelserver.errors import BadRequest
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_FORBIDDEN = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
+_UNREACHABLE = re.compile(r"[/\x00-\x1f\x7f-\x9f]")
+_UNNAMED = ("", ".", "..", "all")  # nothing, what clients take out of paths, and all versions
 
 
 def is_remote(url: str) -> bool:
@@ -32,5 +33,10 @@ def remote_file_name(url: str) -> str:
 
 def check_model_name(name: str) -> None:
     """Raises BadRequest for names that no url path could address."""
-    if _FORBIDDEN.search(name):
-        raise BadRequest(f"Invalid model name: {name!r}. Slashes and control characters are not allowed.")
+    if _UNREACHABLE.search(name):
+        raise BadRequest(f"Model name contains a slash or a control character: {name!r}")
+
+
+def is_reachable(version: str) -> bool:
+    """Whether a url path could name this version. One that none could is served all the same, as the default one."""
+    return version not in _UNNAMED and "/" not in version

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelserver.archives.archive import Archive
-from modelserver.archives.naming import is_remote
+from modelserver.archives.naming import is_reachable, is_remote
 from modelserver.archives.store import ArchiveStore
 from modelserver.archives.urls import AllowedUrls
 from modelserver.checkup import differences
@@ -143,6 +143,9 @@ class Examination:
         options, findings = self._options(target, archive)
         if archive.config_error:
             findings.append(error(where, f"{archive.config_error}: no worker loads", "Mend that file, pack again."))
+        if not is_reachable(archive.version):
+            why = f"no URL can name version {archive.version!r}: REST calls reach it only while it is the default"
+            findings.append(warning(where, why, "Pack again, with another --version."))
         findings += differences.of_model(where, archive.config, options)
         findings += missing_files(where, archive)
         findings += too_many_workers(where, archive, options)

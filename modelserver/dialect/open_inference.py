@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from modelserver.dialect.ports import Engine, Telemetry
-from modelserver.dialect.registration import check_model_name
 from modelserver.engine.requests import Registration, VersionStatus
 from modelserver.errors import BadRequest, Conflict, ModelNotFound
 
@@ -64,7 +63,6 @@ async def load_model(engine: Engine, name: str, workers: int) -> None:
     """
     if not name:
         raise BadRequest("Parameter model_name is required.")
-    check_model_name(name)
     if _is_registered(engine, name):
         return
     try:

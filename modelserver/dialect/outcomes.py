@@ -22,12 +22,13 @@ def registered_text(outcome: Registered) -> str:
 
 
 def scaled_text(outcome: Scaled, model: str, version: str | None, minimum: int) -> str:
-    """A change of the number of workers to `minimum`; the version as it was asked for."""
+    """A change of the number of workers to `minimum`, unless another call was faster; `version` as it was asked for."""
     if outcome.pending:
         return _PROCESSING
     if not outcome.complete:
         return "Workers scaling in progress..."
-    text = f"Workers scaled to {minimum} for model: {model}"
+    workers = minimum if outcome.overtaken is None else outcome.overtaken
+    text = f"Workers scaled to {workers} for model: {model}"
     return text if version is None else f"{text}, version: {version}"
 
 

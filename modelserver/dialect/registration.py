@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 from modelserver.engine.requests import Registration
 from modelserver.errors import BadRequest
 
 _RUNTIMES = ("python", "python3", "LSP")
-_UNREACHABLE = re.compile(r"[/\x00-\x1f\x7f]")
 
 
 class Parameters(Protocol):
@@ -31,8 +29,6 @@ def parse_registration(parameters: Parameters) -> Registration:
     if url is None:
         raise BadRequest("Parameter url is required.")
     name = parameters.text("model_name") or None
-    if name is not None:
-        check_model_name(name)
     runtime = parameters.text("runtime")
     if runtime is not None and runtime not in _RUNTIMES:
         raise BadRequest(f"Invalid RuntimeType value: {runtime}")
@@ -49,12 +45,6 @@ def parse_registration(parameters: Parameters) -> Registration:
         synchronous=parameters.boolean("synchronous", default=True),
         s3_sse_kms=parameters.boolean("s3_sse_kms", default=False),
     )
-
-
-def check_model_name(name: str) -> None:
-    """Raises BadRequest for a name that no URL could hold."""
-    if _UNREACHABLE.search(name):
-        raise BadRequest(f"Model name contains a slash or a control character: {name!r}")
 
 
 def _unless(value: int | None, unset: int) -> int | None:

@@ -166,20 +166,29 @@ class Engine:
     async def _await_first_load(self, version: ModelVersion, slots: list[WorkerSlot]) -> None:
         """Undo the registration if a worker fails to load; the client leaving does not undo it."""
         certificate = await _first_failure(slots)
+        self._require_still(version)
         if certificate is None:
             return
-        if registered := version in self._registry:
-            self._registry.discard(version.name, version.version)
-            self._forget_name(version.name)
+        self._registry.discard(version.name, version.version)
+        self._forget_name(version.name)
         await version.drain(0)
         await self._discard(version.archive)
-        if registered:
-            await self._report_change()
+        await self._report_change()
         raise _start_failed(version.name, version.version, certificate)
 
+    def _require_still(self, version: ModelVersion) -> None:
+        """Raises Conflict if another call has unregistered a version meanwhile, ServiceUnavailable if the server stops:
+        whoever did so cleans up behind it.
+        """
+        if version in self._registry:
+            return
+        self._intake.require_open()
+        raise Conflict(f"Model {version.name} version {version.version} was unregistered while its workers loaded.")
+
     async def scale(self, model: str, version: str | None, minimum: int, maximum: int, *, synchronous: bool) -> Scaled:
-        """Change the number of workers. Raises BadRequest (checked first), ModelNotFound, VersionNotFound,
-        WorkerError.
+        """Change the number of workers. Workers that another call removes while they load are not waited for.
+
+        Raises BadRequest (checked first), ModelNotFound, VersionNotFound, WorkerError, and what `_require_still` does.
         """
         if maximum < minimum:
             raise BadRequest("max_worker cannot be less than min_worker.")
@@ -194,10 +203,14 @@ class Engine:
         await self._report_change()
         if synchronous and (certificate := await _first_failure(loading)) is not None:
             raise _start_failed(model, version or "null", certificate)
+        if synchronous:
+            self._require_still(entry)
         if synchronous and not await self._ended(removed):
             raise RequestTimeout(f"Timed out while cleaning resources: {model}")
         alive = sum(slot.alive for slot in entry.slots.values())
-        return Scaled(minimum, pending=not synchronous, complete=alive >= minimum)
+        wanted = min(minimum, entry.min_workers)  # as another call may have said since
+        overtaken = wanted if wanted < minimum else None
+        return Scaled(minimum, pending=not synchronous, complete=alive >= wanted, overtaken=overtaken)
 
     def _resize(self, entry: ModelVersion) -> list[WorkerSlot]:
         """Bring the number of workers between its bounds; returns the removed ones."""
@@ -318,9 +331,9 @@ class Engine:
 
 
 async def _first_failure(slots: list[WorkerSlot]) -> Certificate | None:
-    """None once all have loaded; the certificate of the first one that failed, at once."""
+    """None once all have loaded or been removed; the certificate of the first one that failed, at once."""
     for outcome in asyncio.as_completed([asyncio.shield(slot.outcome) for slot in slots]):
-        if (certificate := await outcome) is not None:
+        if (certificate := await outcome) is not None and certificate.cause is not Cause.STOPPED:
             return certificate
     return None
 

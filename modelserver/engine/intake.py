@@ -84,8 +84,7 @@ class Intake:
         )
         if installation is not None:
             archive = replace(archive, python=await self._install(installation))
-        if self._closed:
-            raise _stopping()
+        self.require_open()
         return archive
 
     def close(self) -> None:
@@ -113,10 +112,14 @@ class Intake:
             for notice in installation.notices:
                 self._events.log(notice.level, notice.logger, notice.message)
 
-    def _start(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """No task: the end of the event loop cancels every task, and what an unwatched thread makes is nobody's."""
+    def require_open(self) -> None:
+        """Raises ServiceUnavailable after `close`."""
         if self._closed:
             raise _stopping()
+
+    def _start(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """No task: the end of the event loop cancels every task, and what an unwatched thread makes is nobody's."""
+        self.require_open()
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

@@ -42,11 +42,14 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Outcome of a scale call. `pending`: asynchronous; `complete`: as many workers run as were asked for."""
+    """Outcome of a scale call. `pending`: asynchronous; `complete`: as many workers run as were asked for; `overtaken`:
+    the smaller number that another call has asked for since, if any.
+    """
 
     workers: int
     pending: bool = False
     complete: bool = True
+    overtaken: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

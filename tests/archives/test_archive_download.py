@@ -196,10 +196,10 @@ def test_a_name_is_taken_from_the_beginning_of_its_download(tmp_path: Path, orig
     downloads = Downloads(tmp_path, ANY)
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(downloads.fetch, f"{origin.url}/slow/m.mar")
-        assert origin.asked.wait(10)
+        assert origin.asked.wait(60)
         assert not (tmp_path / "m.mar").exists()
         with pytest.raises(InternalError, match=r"^Model file already exists m\.mar$"):
             downloads.fetch(f"{origin.url}/ok/m.mar")
         origin.release.set()
-        assert first.result(10).read_bytes() == origin.archive
+        assert first.result(60).read_bytes() == origin.archive
     assert [path.name for path in tmp_path.iterdir()] == ["m.mar"]

@@ -95,7 +95,7 @@ def test_everybody_waits_for_the_one_who_makes_it(house: House) -> None:
     def slowly(place: Path) -> None:
         house.make(place)
         begun.set()
-        assert go.wait(30)
+        assert go.wait(60)
 
     def take() -> None:
         founds.append(house.environments.take("k", house.user, slowly)[1])
@@ -103,10 +103,10 @@ def test_everybody_waits_for_the_one_who_makes_it(house: House) -> None:
     threads = [threading.Thread(target=take) for _ in range(5)]
     for thread in threads:
         thread.start()
-    assert begun.wait(30)
+    assert begun.wait(60)
     go.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert sorted(founds) == [False, True, True, True, True]
     assert house.made == 1
 
@@ -128,9 +128,9 @@ def test_one_who_waits_can_be_stopped(house: House) -> None:
 
         waiting = threading.Thread(target=take)
         waiting.start()
-        assert held.wait(30)
+        assert held.wait(60)
         programs.stop()
-        waiting.join(30)
+        waiting.join(60)
 
     house.environments.take("k", house.user, wait_in_vain)
     assert ends == [Stopped]

@@ -246,9 +246,9 @@ def test_stop_cuts_https_too(house: House, secure: Origin) -> None:
     url = secure.script("/m.mar", hang)
     with ThreadPoolExecutor(1) as thread:
         failure = thread.submit(house.failure, url)
-        assert secure.hung.wait(20)
+        assert secure.hung.wait(60)
         house.store.stop()
-        assert failure.result(20) == "the server stops"
+        assert failure.result(60) == "the server stops"
 
 
 # Bodies
@@ -402,9 +402,9 @@ def test_stop_cuts_what_hangs(house: House, origin: Origin, body: bool, length: 
     url = origin.script("/m.mar", hang)
     with ThreadPoolExecutor(1) as thread:
         failure = thread.submit(house.failure, url)
-        assert origin.hung.wait(20)
+        assert origin.hung.wait(60)
         house.store.stop()
-        assert failure.result(20) == "the server stops"
+        assert failure.result(60) == "the server stops"
     assert house.failure(url) == "the server stops"
     assert len(origin.asked) == 1
 

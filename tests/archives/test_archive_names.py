@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelserver.archives.naming import check_model_name, local_file_name, remote_file_name
+from modelserver.archives.naming import check_model_name, is_reachable, local_file_name, remote_file_name
 from modelserver.errors import BadRequest
 
 
@@ -17,6 +17,15 @@ def test_unreachable_names_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["a b", "é", "a.b-c_d", "..", "x:y"])
 def test_odd_names_that_a_path_can_hold_are_accepted(name: str) -> None:
     check_model_name(name)
+
+
+@pytest.mark.parametrize(
+    ("version", "reachable"),
+    [("1.0", True), ("a b", True), ("1\x01", True), ("1%2F0", True), ("1/0", False), ("", False), ("..", False)],
+)
+def test_versions_that_a_path_can_name(version: str, reachable: bool) -> None:
+    assert is_reachable(version) == reachable
+    assert not is_reachable("all"), "which means every version"
 
 
 @pytest.mark.parametrize(("url", "name"), [("a/b.mar", "b.mar"), ("/x/y/", "y"), (".", ""), ("/", ""), ("./.", "")])

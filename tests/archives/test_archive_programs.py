@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from harness.server import ended, eventually
 from modelserver.archives import guard
 from modelserver.archives.programs import OUTPUT_LIMIT, Outcome, Programs, Stopped
 
@@ -37,16 +36,11 @@ def run(path: Path, source: str, *arguments: str, programs: Programs | None = No
     return (programs or Programs()).run(command, path, dict(os.environ), path)
 
 
-def until(check: Callable[[], object]) -> None:
-    """Nothing tells when a killed process is dead."""
-    deadline = time.monotonic() + 20
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def dead(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return ended(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_output_and_status(tmp_path: Path) -> None:
@@ -79,13 +73,13 @@ def test_a_guard_that_is_killed_takes_the_program_along(tmp_path: Path) -> None:
     source = "import os, signal, sys, time; print(os.getpid(), flush=True); os.kill(os.getppid(), 9); time.sleep(600)"
     outcome = run(tmp_path, source)
     assert outcome.status == 128 + 9
-    until(lambda: dead(int(outcome.output)))
+    eventually(lambda: dead(int(outcome.output)))
 
 
 def test_what_a_program_leaves_behind_is_killed(tmp_path: Path) -> None:
     told = tmp_path / "told"
     assert run(tmp_path, LEAVES_ONE_BEHIND, str(told)).status == 0
-    until(lambda: dead(int(told.read_text())))
+    eventually(lambda: dead(int(told.read_text())))
 
 
 def test_one_who_adopts_orphans_keeps_no_dead_ones(tmp_path: Path) -> None:
@@ -116,11 +110,11 @@ def test_stop_ends_what_runs_and_refuses_the_rest(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    until(told.exists)
+    eventually(told.exists)
     programs.stop()
-    thread.join(20)
+    thread.join(60)
     assert ends == [Stopped]
-    until(lambda: dead(int(told.read_text())))
+    eventually(lambda: dead(int(told.read_text())))
     with pytest.raises(Stopped):
         run(tmp_path, "", programs=programs)
     programs.stop()
@@ -135,10 +129,10 @@ def test_the_end_of_the_starter_is_the_end_of_everything(tmp_path: Path) -> None
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    until(told.exists)
+    eventually(told.exists)
     assert process.stdin is not None and process.stdout is not None
     with process:
         process.stdin.close()
         assert process.stdout.read() == b""
     assert process.returncode == -9
-    until(lambda: dead(int(told.read_text())))
+    eventually(lambda: dead(int(told.read_text())))

@@ -12,9 +12,6 @@ from typing import Any, ClassVar
 
 import fsspec
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from fsspec.registry import _registry
 from fsspec.spec import AbstractFileSystem
 
@@ -144,6 +141,10 @@ def test_every_hop_is_signed_for_itself(house: House, s3: S3) -> None:
     ],
 )
 def test_the_signature_is_amazons(url: str, token: str) -> None:
+    from botocore.auth import S3SigV4Auth  # slow: not while tests are collected
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
     request = AWSRequest("GET", url)
     S3SigV4Auth(Credentials("access", "secret", token or None), "s3", "eu-west-1").add_auth(request)
     theirs = dict(request.headers.items())

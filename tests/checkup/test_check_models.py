@@ -60,12 +60,13 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     before = sorted(bench.store.iterdir())
+    others = psutil.Process().children()  # of earlier tests, whose pools have adopted orphans
     yield bench
     left = [path for path in bench.temp.rglob("*") if path.name not in ("models", "environments")]
     assert not [path for path in left if path.is_dir() and path.name.startswith("ms-")], "nothing stays unpacked"
     assert not list((bench.temp / "models").glob("*")), "nothing stays unpacked"
     assert set(before) <= set(bench.store.iterdir())
-    assert not psutil.Process().children(), "no process is left"
+    assert set(psutil.Process().children()) <= set(others), "no process is left"
 
 
 def test_good_archives_need_no_words(bench: Bench) -> None:
@@ -210,7 +211,11 @@ MANIFESTS = {
     "native": (b'{"model": {"handler": "h.py"}, "runtime": "LSP"}', "ERROR ModelException: Unsupported runtime: LSP. "),
     "slash": (
         b'{"model": {"modelName": "a/b", "handler": "h.py"}}',
-        "ERROR BadRequestException: Invalid model name: 'a/b'",
+        "ERROR BadRequestException: Model name contains a slash or a control character: 'a/b'",
+    ),
+    "unnamable": (
+        b'{"model": {"modelVersion": "1/0", "handler": "h.py"}}',
+        "WARN no URL can name version '1/0': REST calls reach it only while it is the default",
     ),
     "upward": (b'{"model": {"handler": "../up.py"}}', "ERROR handler not found: "),
     "null": (b'{"model": {"handler": "h\\u0000.py"}}', "ERROR handler "),

@@ -27,6 +27,7 @@ from modelserver.errors import (
     ModelNotFound,
     RequestTimeout,
     ServerError,
+    ServiceUnavailable,
     WorkerError,
 )
 from modelserver.settings.table import Settings
@@ -89,7 +90,7 @@ def play(path: Path, scene: Callable[[House], Awaitable[None]], unregister_timeo
     """Run a scene in a house of its own."""
 
     async def main() -> None:
-        await asyncio.wait_for(scene(House(path, unregister_timeout)), 20)
+        await asyncio.wait_for(scene(House(path, unregister_timeout)), 60)
 
     asyncio.run(main())
 
@@ -211,6 +212,57 @@ def test_a_synchronous_scale_call_waits_for_workers_that_load_already(tmp_path: 
     play(tmp_path, scene)
 
 
+def test_workers_that_another_call_removes_while_they_load_are_no_failures(tmp_path: Path) -> None:
+    """Neither of the registration nor of the scale call that wait for them."""
+
+    async def scene(house: House) -> None:
+        house.port.manual = True
+        registering = asyncio.ensure_future(house.register(workers=2))
+        await until(lambda: len(house.port.workers) == 2)
+        growing = asyncio.ensure_future(house.engine.scale("m", None, 3, 3, synchronous=True))
+        await until(lambda: len(house.port.workers) == 3)
+        await house.engine.scale("m", None, 1, 1, synchronous=False)
+        await settle()
+        assert not registering.done() and not growing.done(), "one worker is still loading"
+        house.port.workers[0].load()
+        await registering
+        grown = await growing
+        assert (grown.complete, grown.overtaken) == (True, 1)
+        assert house.engine.describe("m", None)[0].min_workers == 1
+
+    play(tmp_path, scene)
+
+
+def test_a_version_that_another_call_unregisters_while_it_loads(tmp_path: Path) -> None:
+    """Who waits for it is told, and who unregisters it cleans up."""
+
+    async def scene(house: House) -> None:
+        house.port.manual = True
+        registering = asyncio.ensure_future(house.register(workers=1))
+        await until(lambda: len(house.port.workers) == 1)
+        growing = asyncio.ensure_future(house.engine.scale("m", None, 2, 2, synchronous=True))
+        await until(lambda: len(house.port.workers) == 2)
+        await house.engine.unregister("m", None)
+        text = "Model m version 1.0 was unregistered while its workers loaded."
+        await house.refused(registering, Conflict, text)
+        await house.refused(growing, Conflict, text)
+        await until(lambda: not house.directories())
+
+    play(tmp_path, scene)
+
+
+def test_a_registration_that_waits_when_the_server_stops(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        house.port.manual = True
+        registering = asyncio.ensure_future(house.register(workers=1))
+        await until(lambda: len(house.port.workers) == 1)
+        await house.engine.close(0)
+        text = "The server stops: no model is registered any more."
+        await house.refused(registering, ServiceUnavailable, text)
+
+    play(tmp_path, scene)
+
+
 def test_a_worker_that_gave_up_makes_a_scale_call_incomplete(tmp_path: Path) -> None:
     async def scene(house: House) -> None:
         await house.register()
@@ -237,6 +289,20 @@ def test_versions_and_the_default_one(tmp_path: Path) -> None:
         assert house.engine.list_models() == []
         await until(lambda: not house.directories())
         assert (tmp_path / "store" / "one" / "h.py").exists(), "a directory of the operator is never removed"
+
+    play(tmp_path, scene)
+
+
+def test_a_version_that_no_url_can_name_is_served_as_the_default_one(tmp_path: Path) -> None:
+    async def scene(house: House) -> None:
+        manifest = tmp_path / "store" / "one" / "MAR-INF" / "MANIFEST.json"
+        manifest.write_text(manifest.read_text().replace("1.0", "2026/11"))
+        await house.register("one")
+        assert house.engine.describe("m", None)[0].model_version == "2026/11"
+        text = "WARN Version '2026/11' of model m cannot be named in a URL: "
+        assert house.journal.lines.count(f"{text}REST calls reach it only while it is the default.") == 1
+        await house.register("two")
+        assert sum("cannot be named" in line for line in house.journal.lines) == 1
 
     play(tmp_path, scene)
 

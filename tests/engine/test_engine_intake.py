@@ -48,7 +48,7 @@ class SlowStore(ArchiveStore):
 
     def open(self, url: str, **words: Any) -> Archive:
         self.entered.set()
-        assert self.may_open.wait(20)
+        assert self.may_open.wait(60)
         archive = super().open(url, **words)
         self.opened.set()
         return archive

@@ -440,7 +440,6 @@ def test_any_json_of_a_registration(members: dict[str, object]) -> None:
     check(here, [response])
     for call in here.engine.calls:
         assert isinstance(call, Registration)
-        assert "/" not in (call.model_name or "")
         numbers = (call.batch_size, call.initial_workers, call.response_timeout, call.startup_timeout)
         assert all(number is None or -(2**31) <= number < 2**31 for number in numbers)
 

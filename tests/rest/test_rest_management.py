@@ -166,8 +166,6 @@ class TestRegister:
             ("", "Parameter url is required."),
             ("?url=x&runtime=PYTHON", "Invalid RuntimeType value: PYTHON"),
             ("?url=x&runtime=python4", "Invalid RuntimeType value: python4"),
-            ("?url=x&model_name=a/b", "Model name contains a slash or a control character: 'a/b'"),
-            ("?url=x&model_name=%00", "Model name contains a slash or a control character: '\\x00'"),
             ("?url=%zz", "invalid hex byte 'zz' at index 1 of '%zz'"),
         ],
     )
@@ -247,6 +245,7 @@ class TestScale:
             ("/models/m?min_worker=2", Scaled(2), 200, "Workers scaled to 2 for model: m"),
             ("/models/m/1.0?min_worker=2", Scaled(2), 200, "Workers scaled to 2 for model: m, version: 1.0"),
             ("/models/m?model_version=1.0", Scaled(1), 200, "Workers scaled to 1 for model: m, version: 1.0"),
+            ("/models/m?min_worker=2", Scaled(2, overtaken=1), 200, "Workers scaled to 1 for model: m"),
             ("/models/m", Scaled(1, complete=False), 206, "Workers scaling in progress..."),
         ],
     )

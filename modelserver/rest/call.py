@@ -10,7 +10,7 @@ from modelserver.errors import ServerError
 from modelserver.rest.exchange import Exchange, Headers, origin_form
 from modelserver.rest.ports import Telemetry
 from modelserver.rest.render import JSON_TYPE, UNCACHED, error_text, json_text
-from modelserver.telemetry.records import ENDED
+from modelserver.telemetry.records import BEGUN, ENDED
 from modelserver.wire.frames import DESCRIBE
 
 
@@ -92,7 +92,7 @@ class Call:
 
     def record_begin(self, status: int) -> None:
         """Tell telemetry that a response begins whose pieces may take minutes."""
-        self._record_stream(status, replied=0.0, ok=False)
+        self._record_stream(status, replied=BEGUN, ok=False)
 
     def record_end(self, status: int, *, ok: bool) -> None:
         """Tell telemetry that its last piece is sent, or that it broke off (status 0: because the client has left)."""

@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from modelserver.rest.operations import (
-    ANY,
-    INFERENCE,
-    MANAGEMENT,
-    METRICS,
-    MODEL_MANAGEMENT,
-    OPEN_INFERENCE,
-    Answer,
-    Operation,
-    Parameter,
-    predictions_of,
-)
+from modelserver.rest.open_inference_operations import OPEN_INFERENCE
+from modelserver.rest.operation import ANY, Answer, Operation, Parameter
+from modelserver.rest.operations import INFERENCE, MANAGEMENT, METRICS, MODEL_MANAGEMENT, predictions_of
 from modelserver.rest.render import json_text
 
 _TABLES: Final = {"Inference": INFERENCE, "Management": MANAGEMENT, "Metrics": METRICS}

@@ -33,6 +33,7 @@ from modelserver.settings.validation import faults
 from modelserver.settings.values import Tolerated
 
 _USUAL: Final = "config.properties"
+_LOG_CONFIGS: Final = ("log4j.configurationFile", "log4j2.configurationFile")  # log4j2 looks for both, in this order
 _LOGS: Final = "logs"
 _OPEN_URLS_WARNING: Final = (
     "Your torchserve instance can access any URL to load models. "
@@ -222,8 +223,8 @@ def _place(
         reading.put("snapshots", False, "command line --no-config-snapshots")
     if log_config := absolute(arguments.log_config, cwd):
         reading.put("log_config", Path(log_config), "command line --log-config")
-    elif location := options.get("log4j.configurationFile"):
-        reading.put("log_config", cwd / local_path(location), "vmargs -Dlog4j.configurationFile")
+    elif option := next((name for name in _LOG_CONFIGS if options.get(name)), ""):
+        reading.put("log_config", cwd / local_path(options[option]), f"vmargs -D{option}")
     if home := reading.values.get("home"):
         if not home.is_dir():
             reason = printable(f"Model server home not exist: {home}")

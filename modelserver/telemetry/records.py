@@ -12,6 +12,9 @@ import msgspec
 # In the place of a status: the end of a response that came in pieces, and was recorded when it began.
 ENDED: Final = -1
 
+# In the place of the moment of the reply: a response in pieces has begun.
+BEGUN: Final = -1.0
+
 
 class Reading(NamedTuple):
     """One value of a metric of this machine; the host name is not among its label values."""

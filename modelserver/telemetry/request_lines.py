@@ -51,7 +51,7 @@ class RequestLines:
             record.ok,
         )
         form = self._forms.get(key) or self._new_form(key)
-        replied = record.replied or record.responded
+        replied = record.replied if record.replied > 0 else record.responded
         queue_ns, latency_ns = nanoseconds(record.received, record.sent), nanoseconds(record.received, replied)
         if form.updates:
             _update(form, queue_ns, latency_ns)

@@ -8,11 +8,10 @@ from typing import Any, Final
 
 from modelserver.telemetry.clock import Clock, nanoseconds
 from modelserver.telemetry.latencies import HANDLER_TIME, model_of, version_of
-from modelserver.telemetry.records import BatchDone, RequestDone, StatisticsRequest, VersionsChanged
+from modelserver.telemetry.records import BEGUN, BatchDone, RequestDone, StatisticsRequest, VersionsChanged
 
 _DEFAULT: Final = "default"  # the label of requests that name no version
 _REMEMBERED: Final = 4096  # workers and labels
-_WHOLE: Final = ("gRPC", "")  # methods of what leaves one record, when it is over
 
 # By model and version: the members of the extension but for name and version.
 VersionStatistics = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -101,7 +100,7 @@ class Statistics:
 
     def request(self, record: RequestDone) -> None:
         """A prediction that is over."""
-        if not record.model or not (record.ok or _failed(record)):
+        if not record.model or record.replied == BEGUN:  # whatever its status: the end is another record
             return
         key = record.worker or (record.model, record.label)
         if key not in self._found:
@@ -141,11 +140,6 @@ class Statistics:
         if not worker and label == _DEFAULT:
             version = self._defaults.get(model, "")
         self._found[worker or (model, label)] = self._models.get(model, {}).get(version)
-
-
-def _failed(record: RequestDone) -> bool:
-    """Whether a prediction without success is over; the beginning of a response in pieces is no end."""
-    return record.method in _WHOLE or not 0 < record.status < 400
 
 
 def _computed(handler: _Duration) -> dict[str, dict[str, int]]:

@@ -154,7 +154,7 @@ class Telemetry:
         """A response is over, HTTP or gRPC (`method` "gRPC", gRPC status). Times in monotonic seconds, 0 for never.
 
         HTTP status 0: the client of an accepted job left before a response. A response that comes in pieces is recorded
-        when it begins (not `ok`, never replied), and when it ends (status `ENDED`). `model` and `label` (the version as
+        when it begins (`replied` is `BEGUN`), and when it ends (status `ENDED`). `model` and `label` (the version as
         requested, or `default`) only for accepted prediction jobs; `ok`: the worker answered the job with success.
         """
         # fmt: off

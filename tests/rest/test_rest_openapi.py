@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from openapi_spec_validator import OpenAPIV30SpecValidator
 from rest_doubles import MemoryEngine, Service
 
 from modelserver.engine.requests import Registered, Scaled
 from modelserver.rest.openapi import _TABLES
-from modelserver.rest.operations import INFERENCE, MANAGEMENT, METRICS, Operation
+from modelserver.rest.operation import Operation
+from modelserver.rest.operations import INFERENCE, MANAGEMENT, METRICS
 from modelserver.settings.version import version
 
 EVERY = list({operation.id: operation for operation in (*INFERENCE, *MANAGEMENT, *METRICS)}.values())
@@ -31,6 +31,8 @@ def document(target: str, *apis: str, method: str = "OPTIONS", models: tuple[str
 
 
 def errors(described: Any) -> list[str]:
+    from openapi_spec_validator import OpenAPIV30SpecValidator  # slow: not while tests are collected
+
     return [str(error) for error in OpenAPIV30SpecValidator(described).iter_errors()]
 
 

@@ -354,6 +354,14 @@ def test_names_of_vmargs_that_count(tmp_path: Path) -> None:
     assert settings.system_properties["alone"] == ""
 
 
+def test_the_log_configuration_has_two_names(tmp_path: Path) -> None:
+    newer, older = "-Dlog4j2.configurationFile=file:///new.xml", "-Dlog4j.configurationFile=/old.xml"
+    assert loaded(tmp_path, f"vmargs={newer}").log_config == Path("/new.xml")
+    assert loaded(tmp_path, f"vmargs={newer} {older}").log_config == Path("/old.xml")
+    assert loaded(tmp_path, f"vmargs={newer} -Dlog4j.configurationFile=").log_config == Path("/new.xml")
+    assert loaded(tmp_path, f"vmargs={newer}", "--log-config", "y.xml").log_config == tmp_path / "y.xml"
+
+
 def test_environment_and_flags_beat_vmargs(tmp_path: Path) -> None:
     vmargs = "vmargs=-Dlog4j.configurationFile=/x.xml -DLOG_LOCATION=/l -Djava.io.tmpdir=/gone -DTS_DEBUG=true\n"
     settings = loaded(tmp_path, vmargs, "--log-config", "y.xml", LOG_LOCATION="here", TEMP="/tmp")

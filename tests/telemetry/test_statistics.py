@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from telemetry_served import NOON, WORKER, Served, prediction_time
 
-from modelserver.telemetry.records import ENDED
+from modelserver.telemetry.records import BEGUN, ENDED
 from modelserver.wire.frames import Metric
 
 NOTHING = {"count": 0, "ns": 0}
@@ -135,11 +135,14 @@ def test_success_and_failure(served: Served, method: str, status: int, ok: bool,
     assert stats["queue"]["count"] == expected[0]
 
 
-def test_a_response_in_pieces_counts_when_it_ends(served: Served) -> None:
-    request(served, 200, replied=0.0)
+@pytest.mark.parametrize("status", [200, 418, 503])
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_response_in_pieces_counts_when_it_ends(served: Served, status: int, ok: bool) -> None:
+    """Once, whatever status the handler has chosen."""
+    request(served, status, replied=BEGUN)
     assert outcome(served) == (0, 0)
-    request(served, ENDED, ok=True)
-    assert outcome(served) == (1, 0)
+    request(served, ENDED, ok=ok)
+    assert outcome(served) == ((1, 0) if ok else (0, 1))
 
 
 def test_the_latest_request_counts_whatever_became_of_it(served: Served) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from telemetry_served import DATE, WORKER, Hands, Served, prediction_time
 
-from modelserver.telemetry.records import ENDED
+from modelserver.telemetry.records import BEGUN, ENDED
 from modelserver.wire.frames import Metric
 
 HOST = "|#Level:Host|#hostname:node1,timestamp:1795176000"
@@ -109,6 +110,18 @@ def test_last_lines_of_a_batch_do_not_wait_for_ever(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         served.batch("never answered")
         assert any("Backend response time: 62" in line for line in served.stdout())
+
+
+@pytest.mark.parametrize(("steps", "order"), [(("a", "a", "a"), "LBLBLB"), (("ab", "abc", "a"), "LBLLBB")])
+def test_no_step_of_a_request_loses_its_last_lines(tmp_path: Path, steps: Sequence[str], order: str) -> None:
+    """With continuous batching a request is in one batch after the other; they wait for requests that are over."""
+    with Served(tmp_path) as served:
+        for names in steps:
+            served.batch(*names)
+        for request_id in "abc":
+            served.predict(request_id)
+        told = [line.partition("wlm.WorkerThread - ")[2] for line in served.stdout()]
+        assert "".join({"Looping": "L", "Backend": "B"}.get(text[:7], "") for text in told) == order
 
 
 def test_batch_that_died_with_its_worker_leaves_nothing(tmp_path: Path) -> None:
@@ -256,7 +269,7 @@ def test_thread_names_have_neither_blanks_nor_colons(tmp_path: Path) -> None:
 def test_a_response_in_pieces_is_told_when_it_begins_and_measured_when_it_ends(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         target = ("/127.0.0.1:5", "POST", "/predictions/probe", "HTTP/1.1")
-        served.telemetry.request_done(*target, 200, 0.0, 0.0625, WORKER, "probe", "default", "id-1", 0.03125)
+        served.telemetry.request_done(*target, 200, 0.0, 0.0625, WORKER, "probe", "default", "id-1", 0.03125, BEGUN)
         assert served.file("access_log") == [f'{DATE},062 - /127.0.0.1:5 "POST /predictions/probe HTTP/1.1" 200 62']
         names = [line.split(" - ")[1].split(".")[0] for line in served.file("ts_metrics")]
         assert names == ["ts_inference_requests_total", "Requests2XX"]

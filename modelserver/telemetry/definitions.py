@@ -19,6 +19,8 @@ BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.
 _KEYS: Final = ("dimensions", "ts_metrics", "model_metrics")
 _SPEC_KEYS: Final = ("name", "unit", "dimensions", "buckets")
 
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # as the workers read it
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -84,7 +86,7 @@ class _Defaults:
 
 def _read_mapping(path: Path) -> Mapping[Any, Any]:
     try:
-        content = yaml.safe_load(path.read_bytes())
+        content = yaml.load(path.read_bytes(), _Loader)
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise _Unusable(f"{path}: {error}") from error
     if not isinstance(content, dict):

@@ -9,7 +9,7 @@ from modelserver.wire.control import Spawn
 from modelserver.worker.kernel import CAN_FORK
 
 
-def why_exec(order: Spawn, *, modules: Iterable[str], search_path: Collection[str], threads: int) -> str:
+def why_exec(order: Spawn, *, modules: Collection[str], search_path: Collection[str], threads: int) -> str:
     """Why this worker cannot be forked, "" if it can.
 
     `modules` are the names in the nursery's `sys.modules`, `search_path` is its `sys.path`, `threads` how many it has.
@@ -30,23 +30,24 @@ def why_exec(order: Spawn, *, modules: Iterable[str], search_path: Collection[st
     return ""
 
 
-def shadowed(directories: Iterable[str], modules: Iterable[str], package: str = "") -> str:
+def shadowed(directories: Iterable[str], modules: Collection[str], package: str = "") -> str:
     """Path of a module or package in `directories` that an imported module of the same name would hide, "" if none.
 
     `package` is "", or the name of the package that the directories belong to, with a dot behind it.
     """
-    loaded = set(modules)
+    # `modules` is searched as it is: a copy counts a reference to every name, which in the nursery parts the 3 MB where
+    # the names lie from what its workers share with it.
     for directory in directories:
         try:
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
         except OSError:
             continue
         for entry in entries:
-            if package + _module_name(entry) in loaded:
+            if package + _module_name(entry) in modules:
                 return entry.path
             # Packages of several origins share a name such as `google`: what counts is which of their parts are loaded.
-            parts = [entry.path] if package + entry.name in loaded and entry.is_dir() else []
-            if hidden := shadowed(parts, loaded, f"{package}{entry.name}."):
+            parts = [entry.path] if package + entry.name in modules and entry.is_dir() else []
+            if hidden := shadowed(parts, modules, f"{package}{entry.name}."):
                 return hidden
     return ""
 

@@ -48,6 +48,7 @@ from modelserver.worker.process import (
     default_threads,
     environment_of,
     ignore_signal,
+    make_log,
     make_streams,
     set_threads,
     settle,
@@ -123,6 +124,9 @@ def preload(modules: Sequence[str]) -> None:
             traceback.print_exc()
     if "numpy" in sys.modules:  # what reads tensors is not worth importing numpy for: few servers are sent any
         importlib.import_module("modelserver.worker.tensor_turns")
+    # What every worker would do or throw away first: it would get pages of its own for that.
+    make_log()
+    sys.path_importer_cache.clear()
     gc.collect()
     gc.freeze()
 

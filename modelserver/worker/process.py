@@ -32,7 +32,7 @@ def environment_of(user: Mapping[str, str], order: Spawn) -> dict[str, str]:
 
 
 def settle(order: Spawn, environment: Mapping[str, str]) -> None:
-    """Give this process everything that makes it a worker, except its standard streams and its thread settings."""
+    """Give this process everything that makes it a worker, except its streams, its log and its thread settings."""
     kernel.die_with_parent()
     kernel.prefer_as_victim()
     if order.launcher:
@@ -44,7 +44,6 @@ def settle(order: Spawn, environment: Mapping[str, str]) -> None:
     _replace_environment(environment)
     _extend_search_path(order.python_path)
     os.chdir(order.cwd)
-    logging.basicConfig(handlers=[Console(sys.stdout)], level=logging.INFO, format="%(message)s", force=True)
     _reseed()
     setproctitle(f"{order.title} {order.socket}")
 
@@ -88,6 +87,11 @@ class Console(logging.StreamHandler[TextIO]):
             super().handleError(record)
         except Exception:
             pass  # standard error, which is where it complains, takes nothing either
+
+
+def make_log() -> None:
+    """Let whatever is logged go to standard output, in the place of what libraries may have arranged."""
+    logging.basicConfig(handlers=[Console(sys.stdout)], level=logging.INFO, format="%(message)s", force=True)
 
 
 def default_threads(environment: Mapping[str, str]) -> int:
@@ -137,5 +141,5 @@ def _extend_search_path(directories: list[str]) -> None:
 def _reseed() -> None:
     """A forked process inherits the generators' states; each worker shall draw numbers of its own."""
     random.seed()
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()
+    if generators := sys.modules.get("numpy.random"):  # numpy imports it when it is used first, and it seeds itself
+        generators.seed()

@@ -13,7 +13,7 @@ from modelserver.wire.control import Spawn
 from modelserver.wire.frames import Failure, Load
 from modelserver.worker.failures import EXIT, LoadFailed, failure_of
 from modelserver.worker.loading import import_handler
-from modelserver.worker.process import environment_of, make_streams, settle
+from modelserver.worker.process import environment_of, make_log, make_streams, settle
 
 
 def main(folder: str) -> int:
@@ -21,6 +21,7 @@ def main(folder: str) -> int:
     getproctitle()  # as in `main.main`
     order, frame = msgspec.msgpack.decode(Path(folder, "order").read_bytes(), type=tuple[Spawn, Load])
     make_streams()
+    make_log()
     settle(order, environment_of(os.environ, order))
     Path(folder, "answer").write_bytes(msgspec.msgpack.encode(rehearse(frame)))
     sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,24 @@ def test_names_that_hide_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
     assert shadowed([str(tmp_path)], ["json", "torch", "torch.nn", "nn.parts"]) == ""
+
+
+class Untouched(Collection[str]):
+    """Names that are asked for one by one."""
+
+    def __contains__(self, name: object) -> bool:
+        return name == "json"
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("the references to all names were counted: none is shared with the nursery any more")
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_names_of_modules_are_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "json.py").touch()
+    assert shadowed([str(tmp_path)], Untouched()) == str(tmp_path / "json.py")
 
 
 @pytest.mark.parametrize("name", ["shared/part/__init__.py", "shared/part.py", "shared/deep/core.py"])

@@ -17,7 +17,7 @@ _PAGES = _REQUESTS * _SIZE // resource.getpagesize()  # of a batch
 _PROGRAM = (
     """
 import resource, sys
-from modelserver.worker.allocator import keep_freed_memory
+from modelserver.allocator import keep_freed_memory
 keep_freed_memory({name: "1" for name in sys.argv[1:]})
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -42,6 +42,15 @@ def pages_cleared(*variables: str) -> int:
 
 def test_the_memory_of_a_batch_serves_the_next_one() -> None:
     assert pages_cleared() < _PAGES
+
+
+def test_what_was_kept_can_be_given_back() -> None:
+    program = _PROGRAM.replace("import keep_freed_memory", "import give_freed_memory_back, keep_freed_memory")
+    program += "give_freed_memory_back()\nbefore = faults()\nbatch()\nprint(faults() - before)\n"
+    command = [sys.executable, "-c", program]
+    kept, given = map(int, subprocess.run(command, capture_output=True, check=True, timeout=60).stdout.split())
+    assert kept < _PAGES
+    assert given > _PAGES // 2
 
 
 @pytest.mark.parametrize("variable", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])

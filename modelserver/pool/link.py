@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from typing import Protocol, cast
 
 import msgspec
 
+from modelserver.allocator import give_freed_memory_back, keep_freed_memory
+from modelserver.pool.shared_bodies import SharedBodies
 from modelserver.wire.frames import (
+    Ask,
     Batch,
     Cancel,
     FrameTooLarge,
@@ -20,9 +24,11 @@ from modelserver.wire.frames import (
     Stop,
     encode,
 )
+from modelserver.wire.places import WORTH_SHARING, Misplaced
 
 HELLO_LIMIT = 1 << 12  # bytes a stranger may send before it has said who it is
 _DRAIN = 1 << 16
+_REST = 5.0  # seconds without a large body, at least, after which shared memory goes back to the machine
 
 
 class Peer(Protocol):
@@ -63,6 +69,10 @@ class Link(asyncio.Protocol):
         self._reader = FromWorkerReader(HELLO_LIMIT)
         self._peer: Peer | None = None
         self._violated = False
+        # Large bodies
+        self._takes_share = False  # the worker has said that it can
+        self._bodies: SharedBodies | None = None  # none before the first of them
+        self._look: asyncio.TimerHandle | None = None  # whether shared memory is still used; none while there is none
         # Writing
         self._transport: asyncio.Transport | None = None  # None before and after the connection
         self._unsent = 0  # batches that came after the end
@@ -83,8 +93,15 @@ class Link(asyncio.Protocol):
         self._last = type(frame)
         if self._transport is None or self._transport.is_closing():
             self._unsent += self._last is Batch
+        elif self._bodies is None:
+            data = encode(frame)
+            if len(data) >= WORTH_SHARING:
+                self._share()
+                data = data if self._bodies is None else self._bodies.encode(frame)
+            self._transport.write(data)
         else:
-            self._transport.write(encode(frame))
+            self._transport.write(self._bodies.encode(frame))
+            self._keep_looking()
 
     def close(self) -> None:
         """Deliver what has arrived, and end the connection."""
@@ -118,11 +135,14 @@ class Link(asyncio.Protocol):
             return
         try:
             for frame in self._reader.feed(data):
-                if self._peer is not None:
+                if self._peer is None:
+                    if not self._introduce(frame):
+                        return
+                elif self._bodies is None and type(frame) is not Ask:
                     self._peer.deliver(frame)
-                elif not self._introduce(frame):
-                    return
-        except (FrameTooLarge, msgspec.MsgspecError) as error:
+                else:
+                    self._receive_body(frame, self._peer)
+        except (FrameTooLarge, Misplaced, msgspec.MsgspecError) as error:
             self._violated = True
             if self._peer is None:
                 self.abort()
@@ -138,6 +158,7 @@ class Link(asyncio.Protocol):
         # EPIPE: the last frame was written after the worker's end. ECONNRESET: before, and the worker had not read it.
         self._reset = isinstance(error, BrokenPipeError | ConnectionResetError)
         self._read_to_end()
+        self._unshare()
         self._peer.disconnected()
 
     def _introduce(self, frame: FromWorker) -> bool:
@@ -151,10 +172,49 @@ class Link(asyncio.Protocol):
             return False
         self._duplicate = duplicate
         self._peer = peer
+        self._takes_share = frame.shares
         self._reader.limit = self._frame_limit
         self._door.closed(self)
         peer.introduce(frame, self)
         return True
+
+    def _share(self) -> None:
+        """From the next batch on, large bodies lie in memory that the worker has too, if that can be."""
+        if self._takes_share and self._bodies is None and self._transport is not None:
+            self._takes_share = False  # once is enough
+            with suppress(OSError):
+                self._bodies = SharedBodies()
+                keep_freed_memory(os.environ)  # which the same bodies take here, on their way from and to clients
+
+    def _unshare(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        if self._bodies is not None:
+            self._bodies.close()
+            self._bodies = None
+
+    def _receive_body(self, frame: FromWorker, peer: Peer) -> None:
+        """A frame that may have to do with shared memory."""
+        if type(frame) is Ask:
+            self._share()
+        whole = frame if self._bodies is None else self._bodies.receive(frame)
+        self._keep_looking()
+        if whole is not None and type(whole) is not Ask:
+            peer.deliver(whole)
+
+    def _keep_looking(self) -> None:
+        if self._look is None and self._bodies is not None and self._bodies.held:
+            self._look = asyncio.get_running_loop().call_later(_REST, self._rest)
+
+    def _rest(self) -> None:
+        self._look = None
+        if self._bodies is None:
+            return
+        if self._bodies.rest():
+            give_freed_memory_back()
+        else:
+            self._keep_looking()
 
     def _read_to_end(self) -> None:
         """Deliver what arrived before the end: transports drop it when a write fails first."""

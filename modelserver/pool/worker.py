@@ -43,6 +43,7 @@ class Patience:
 
     connect: float = 120.0  # from the order until the process has connected
     exit: float = 1.0  # for the exit of a process that has ended its connection
+    last_words: float = 5.0  # for that of one that has told why it ends: threads or functions may hold it up
     kill: float = 5.0  # for the nursery's report of the end of a process that was killed, or has ended by itself
     pipes: float = 0.5  # for the ends of connection and pipes of a dead process: descendants may hold them
 
@@ -179,8 +180,9 @@ class Worker:
             self._owner.reported(frame.metrics)
         elif isinstance(frame, Fatal):
             self._remains.failure = frame.failure
+            self._wait(self._patience.last_words, self._does_not_exit)
         else:
-            self.kill(Certificate(Cause.PROTOCOL, "a second Hello"))
+            self.kill(Certificate(Cause.PROTOCOL, f"an unexpected {type(frame).__name__}"))
 
     def violated(self, error: Exception) -> None:
         """Something arrived that is not a frame, or too large."""
@@ -216,7 +218,8 @@ class Worker:
 
     def _does_not_exit(self) -> None:
         if status_of_dead(self._pid) is None:
-            self.kill(Certificate(Cause.EXIT, "closed its connection, but did not exit"))
+            silent = Certificate(Cause.EXIT, "closed its connection, but did not exit")
+            self.kill(None if self._remains.failure else silent)
         else:
             self._await_report()  # the nursery is slow
 

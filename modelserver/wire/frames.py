@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
+from modelserver.wire.places import Place
+
 # Kinds of jobs; a batch holds one kind only. Those of KServe's version 1 differ from the first two in that answers that
 # are JSON are labelled so; those of the Open Inference Protocol are decoded and encoded in the worker.
 PREDICT, EXPLAIN, DESCRIBE = 0, 1, 2
@@ -82,6 +84,7 @@ class Load(msgspec.Struct, array_like=True, tag=1):
     model_version: str = ""
     max_request_size: int = 1 << 31  # bytes of one inflated request body
     open_inference: OpenInference = OpenInference()
+    continuous: bool = False  # each batch is one step of requests that may need more of them
 
 
 class Batch(msgspec.Struct, array_like=True, tag=2, gc=False):
@@ -90,6 +93,7 @@ class Batch(msgspec.Struct, array_like=True, tag=2, gc=False):
     id: int  # unique per connection
     kind: int
     requests: list[Request]
+    continued: int = 0  # so many at the head go on since the last step: the worker has kept all of them but the id
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=3):
@@ -103,6 +107,29 @@ class Stop(msgspec.Struct, array_like=True, tag=4):
     """Leave the loop after the frames before this one, and exit with status 0."""
 
 
+class Share(msgspec.Struct, array_like=True, tag=5):
+    """Memory for large bodies: two areas, requests first. Answered by `Shared`."""
+
+    process: int  # whose descriptor it is: the frontend's pid
+    descriptor: int
+    device: int  # what tells the file from others that a process of this number might have
+    inode: int
+    area: int  # bytes of each
+
+
+class Room(msgspec.Struct, array_like=True, tag=6):
+    """How much of the replies' area there is memory for from now on; none at first. No answer of its own."""
+
+    size: int  # bytes
+
+
+class SharedBatch(msgspec.Struct, array_like=True, tag=7, gc=False):
+    """A `Batch` with large bodies, which lie in the requests' area until it is answered: they are empty in here."""
+
+    batch: Batch
+    places: list[Place]
+
+
 class Hello(msgspec.Struct, array_like=True, tag=16):
     """First frame from every worker. `token` proves that the nursery started it."""
 
@@ -113,6 +140,7 @@ class Hello(msgspec.Struct, array_like=True, tag=16):
     token: str
     python: str  # version, `3.11.7`
     concurrent: bool = False  # may hold several unanswered batches (asynchronous handlers)
+    shares: bool = False  # takes a `Share`
 
 
 class Failure(msgspec.Struct, array_like=True):
@@ -164,6 +192,7 @@ class Replies(msgspec.Struct, array_like=True, tag=18, gc=False):
     handler_ns: int = 0  # time inside the handler
     failure: Failure | None = None
     failed: list[int] = []  # positions of requests that failed alone: `replies` has status and message (the body)
+    going_on: list[int] = []  # positions of requests whose reply is a piece: the next step is to continue them
 
 
 class Chunk(msgspec.Struct, array_like=True, tag=19, gc=False):
@@ -185,8 +214,25 @@ class Fatal(msgspec.Struct, array_like=True, tag=21):
     failure: Failure
 
 
-ToWorker = Load | Batch | Cancel | Stop
-FromWorker = Hello | Loaded | Replies | Chunk | Metrics | Fatal
+class Shared(msgspec.Struct, array_like=True, tag=22):
+    """Answer to `Share`; `error` says why the worker cannot reach that memory, "" if it can."""
+
+    error: str = ""
+
+
+class Ask(msgspec.Struct, array_like=True, tag=23):
+    """The worker has large replies, and would like to share memory for them. Answered by a `Share`, or not."""
+
+
+class SharedReplies(msgspec.Struct, array_like=True, tag=24, gc=False):
+    """`Replies` with large bodies, which lie in the replies' area until the next batch: they are empty in here."""
+
+    replies: Replies
+    places: list[Place]
+
+
+ToWorker = Load | Batch | Cancel | Stop | Share | Room | SharedBatch
+FromWorker = Hello | Loaded | Replies | Chunk | Metrics | Fatal | Shared | Ask | SharedReplies
 
 _encode_payload = msgspec.msgpack.Encoder().encode
 _decode_to_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -53,7 +53,7 @@ class _Loop:
         try:
             for frame in self._channel.arrived():
                 self._take(frame)
-        except (OSError, ProtocolError, ValueError) as error:
+        except Exception as error:  # a broken frame, no memory for one, the end of the frontend
             self._end(error)
 
     def _take(self, frame: ToWorker) -> None:

@@ -142,7 +142,7 @@ class ConcurrentService(Service):
         except (Exception, asyncio.CancelledError) as error:
             refused = self._refuse(batch, error, elapsed or perf_counter_ns() - started)
             return refused_apart(refused, translation.failed)
-        return self._answered(batch, replies, translation.failed, elapsed)
+        return self._answered(batch, replies, translation.failed, elapsed if translation.rows else None)
 
     async def _call(self, handle: Handle, rows: list[Row]) -> Any:
         result = handle(rows, self._context)
@@ -154,10 +154,12 @@ class ConcurrentService(Service):
             logger.warning("%s\n%s", text, place_of(handle))
         return result
 
-    def _answered(self, batch: Batch, replies: list[Reply], failed: list[Reply], elapsed: int) -> Replies:
+    def _answered(self, batch: Batch, replies: list[Reply], failed: list[Reply], elapsed: int | None) -> Replies:
+        """`elapsed`: ns in the handler; None if it has seen nothing of the batch."""
         updates = self._updates.release()
-        updates.append(self._prediction_time(batch, elapsed))
-        return Replies(batch.id, 200, "", replies, updates, elapsed, None, [reply.index for reply in failed])
+        if elapsed is not None:
+            updates.append(self._prediction_time(batch, elapsed))
+        return Replies(batch.id, 200, "", replies, updates, elapsed or 0, None, [reply.index for reply in failed])
 
 
 def run_now(loading: CoroutineType[Any, Any, Any]) -> None:

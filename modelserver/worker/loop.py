@@ -10,20 +10,27 @@ from contextlib import suppress
 from typing import Protocol
 
 from modelserver.wire.frames import (
+    Ask,
     Batch,
     Cancel,
     FromWorker,
     Replies,
+    Room,
+    Share,
+    SharedBatch,
     Stop,
     ToWorker,
     ToWorkerReader,
+    encode,
     encode_apart,
 )
+from modelserver.wire.places import WORTH_SHARING
+from modelserver.worker.shared_bodies import SharedBodies
 
 # Bytes of one read. A buffer of this size comes and goes with every read; the one for the rest of a large frame stays,
 # because memory of more than this is given back to the kernel each time, and has to be cleared when it comes again.
 _READ, _READ_MORE = 1 << 16, 1 << 18
-_LARGE = 1 << 16  # bytes of a frame that is not copied to have its length in front of it
+_LARGE = WORTH_SHARING  # bytes of a frame that is not copied to have its length in front of it, either
 _FRAME_LIMIT = (1 << 32) - 1  # the frontend has checked what it sends
 
 
@@ -41,8 +48,10 @@ class ProtocolError(Exception):
 class Channel:
     """Sends and receives whole frames. `send` and `cancelled` may be called from any thread."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, shares: bool = False) -> None:
+        """`shares`: ask the frontend to share memory as soon as an answer is large."""
         self._connection = connection
+        self._asks = shares
         self._reader = ToWorkerReader(_FRAME_LIMIT)
         self._frames: deque[ToWorker] = deque()  # received, not yet taken
         self._cancelled: set[str] = set()  # requests of the running batch, or of one that waits behind it
@@ -58,6 +67,9 @@ class Channel:
             if len(payload) < _LARGE:
                 self._connection.sendall(length + payload)
             else:
+                if self._asks and type(frame) is Replies:
+                    self._asks = False
+                    self._connection.sendall(encode(Ask()))
                 self._connection.sendall(length)
                 self._connection.sendall(payload)
 
@@ -130,11 +142,19 @@ class Channel:
 
 def serve(channel: Channel, service: Service) -> None:
     """Answer batches until the frontend says stop. Raises ConnectionError once it is gone."""
+    shared = SharedBodies()
     while True:
         frame = channel.receive()
+        if type(frame) is SharedBatch:
+            frame = shared.fill(frame)
         if type(frame) is Batch:
-            channel.send(service.handle(frame))
+            # No name holds the replies: they are gone when the next batch comes.
+            channel.send(shared.lay(service.handle(frame)) if shared.room else service.handle(frame))
             channel.batch_over()
+        elif type(frame) is Share:
+            channel.send(shared.attach(frame))
+        elif type(frame) is Room:
+            shared.resize(frame.size)
         elif type(frame) is Stop:
             return
         elif type(frame) is not Cancel:  # one that crossed the answer to its batch is of no use any more

@@ -15,19 +15,21 @@ from typing import TypeVar
 import msgspec
 from setproctitle import getproctitle
 
+from modelserver.allocator import keep_freed_memory
 from modelserver.wire.control import ORDER_VARIABLE, Spawn
 from modelserver.wire.frames import Fatal, Hello, Load, Loaded
-from modelserver.worker.allocator import keep_freed_memory
+from modelserver.worker.continuous_service import load_service
 from modelserver.worker.failures import EXIT, failure_of
 from modelserver.worker.loop import Channel, ProtocolError, serve
 from modelserver.worker.process import (
     environment_of,
     limit_new_torch,
+    make_log,
     make_streams,
     outlive_group_signals,
     settle,
 )
-from modelserver.worker.service import LoadFailed, Service
+from modelserver.worker.service import LoadFailed
 from modelserver.worker.silence import SilentChannel
 
 ServiceT = TypeVar("ServiceT")
@@ -41,6 +43,7 @@ def main() -> int:
     order = msgspec.json.decode(os.environ.pop(ORDER_VARIABLE), type=Spawn)
     # The model's directories come onto the search path only now: a json.py in there must not reach our own imports.
     make_streams()
+    make_log()
     settle(order, environment_of(os.environ, order))
     return run(order)
 
@@ -84,16 +87,18 @@ def _connect(order: Spawn) -> Channel:
     # Python closes it in programs that a handler starts; a plain fork of the handler must not keep it open either.
     os.register_at_fork(after_in_child=connection.close)
     rank = int(os.environ["LOCAL_RANK"]) if order.ranks > 1 else order.rank
-    channel = SilentChannel(connection, rank) if rank else Channel(connection)
+    # One unanswered batch, of one process: the order that shared memory relies on.
+    shares = not (order.concurrent or order.launcher or rank)
+    channel = SilentChannel(connection, rank) if rank else Channel(connection, shares=shares)
     version = platform.python_version()
-    channel.send(Hello(order.slot, order.generation, rank, os.getpid(), order.token, version, order.concurrent))
+    channel.send(Hello(order.slot, order.generation, rank, os.getpid(), order.token, version, order.concurrent, shares))
     print(f"Connection accepted: {order.socket}.")
     return channel
 
 
 def _serve(order: Spawn, channel: Channel) -> bool:
     """Load the model, and answer one batch after the other; False if it could not be loaded."""
-    service = _load(order, channel, Service.load)
+    service = _load(order, channel, load_service)
     if service is not None:
         serve(channel, service)
     return service is not None

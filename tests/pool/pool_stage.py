@@ -26,7 +26,7 @@ from modelserver.wire.frames import Batch, Chunk, Hello, Load, Loaded, Metric, P
 ROOT = Path(__file__).parent.parent.parent
 METRICS = str(ROOT / "modelserver" / "ts" / "configs" / "metrics.yaml")
 FRAME_LIMIT = 1 << 22
-DEADLINE = 30.0  # seconds
+DEADLINE = 60.0  # seconds
 
 ECHO = """
 def handle(data, context):
@@ -218,10 +218,6 @@ def descriptors(pid: int | str = "self") -> list[str]:
 
 def command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0 ").decode()
-
-
-def is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def oom_score() -> int:

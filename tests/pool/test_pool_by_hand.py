@@ -38,7 +38,7 @@ def test_the_command_in_the_log_starts_the_worker(tmp_path: Path) -> None:
                 assert worker.memory() > 1 << 20
                 worker.kill()
                 assert (await model.owner.death()).cause is Cause.EXIT
-                output, _ = terminal.communicate(timeout=30)
+                output, _ = terminal.communicate(timeout=60)
             assert terminal.returncode == 0
             assert b"Frontend disconnected." in output
 

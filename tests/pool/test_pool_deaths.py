@@ -20,11 +20,11 @@ from pool_stage import (
     environment,
     eventually,
     exists,
-    is_stopped,
     pool_of,
     run,
 )
 
+from harness.signals import suspend
 from modelserver.errors import Cause, Certificate
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.worker import Patience
@@ -64,6 +64,21 @@ def test_the_death_of_a_busy_worker(
     run(main(Nursery.launch(environment(tmp_path))))
 
 
+def test_an_exit_that_a_thread_holds_up_is_waited_for_in_vain(tmp_path: Path) -> None:
+    """The process is killed, and what it has said of its end counts."""
+
+    async def main(nursery: Nursery) -> None:
+        async with pool_of(nursery, tmp_path, patience=Patience(last_words=0.2)) as pool:
+            model = Model(pool, tmp_path / "m", "import threading, time\n" + EVAL)
+            worker = await model.load()
+            worker.send(model.batch(b"threading.Thread(target=time.sleep, args=[600]).start() or sys.exit(4)"))
+            certificate = await model.owner.death()
+            assert (certificate.cause, certificate.detail) == (Cause.EXIT, "SystemExit: 4")
+            assert certificate.signal == "SIGKILL"
+
+    run(main(Nursery.launch(environment(tmp_path))))
+
+
 def test_an_idle_worker_killed_from_outside_and_one_killed_by_us(tmp_path: Path) -> None:
     async def main(nursery: Nursery) -> None:
         async with pool_of(nursery, tmp_path) as pool:
@@ -91,8 +106,7 @@ def test_a_batch_that_had_not_started_is_told(tmp_path: Path) -> None:
         async with pool_of(nursery, tmp_path) as pool:
             model = Model(pool, tmp_path / "m", ECHO)
             worker = await model.load()
-            os.kill(model.owner.pid, signal.SIGSTOP)
-            eventually(lambda: is_stopped(model.owner.pid))
+            suspend(model.owner.pid)
             worker.send(model.batch())
             await asyncio.sleep(0)
             worker.kill()

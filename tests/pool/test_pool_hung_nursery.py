@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pool_stage import DEADLINE, ECHO, EVAL, Model, children, descriptors, environment, eventually, exists, pool_of, run
 from test_pool_launched import Stage, play
 
+from harness.signals import suspend, suspended
 from modelserver.errors import Cause, Certificate
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.worker import Patience
 
 IMPATIENT = Patience(exit=0.2, kill=0.2)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def is_dead(pid: int) -> bool:
@@ -41,11 +29,11 @@ def test_a_killed_worker_is_gone_without_the_nursery(tmp_path: Path, fork: bool)
             model = Model(pool, tmp_path / "m", "import time\n" + EVAL)
             worker = await model.load(fork=fork)
             worker.send(model.batch(b"time.sleep(600)"))
-            with stopped(nursery.pid):
+            with suspended(nursery.pid):
                 worker.kill(Certificate(Cause.RESPONSE_TIMEOUT, "too slow"))
                 certificate = await model.owner.death()
                 assert (certificate.cause, certificate.detail) == (Cause.RESPONSE_TIMEOUT, "too slow")
-                assert is_dead(model.owner.pid)
+                eventually(lambda: is_dead(model.owner.pid))
             other = Model(pool, tmp_path / "n", ECHO)
             again = await other.load(slot=2)
             assert await other.ask(again, b"alive") == b"alive"
@@ -68,7 +56,7 @@ def test_a_death_is_told_as_it_was_without_the_nursery(tmp_path: Path, code: byt
         async with pool_of(nursery, tmp_path, patience=IMPATIENT) as pool:
             model = Model(pool, tmp_path / "m", EVAL)
             worker = await model.load()
-            with stopped(nursery.pid):
+            with suspended(nursery.pid):
                 worker.send(model.batch(code))
                 certificate = await model.owner.death()
                 assert (certificate.cause, certificate.detail) == (cause, detail)
@@ -81,7 +69,7 @@ def test_a_launched_worker_is_gone_without_the_nursery(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         worker = await stage.load()
         pids = [stage.owner.pid, *stage.ranks()]
-        with stopped(stage.nursery.pid):
+        with suspended(stage.nursery.pid):
             worker.kill(Certificate(Cause.RESPONSE_TIMEOUT, "too slow"))
             assert (await stage.owner.death()).detail == "too slow"
             await asyncio.to_thread(eventually, lambda: all(map(is_dead, pids)))
@@ -93,7 +81,7 @@ def test_who_was_given_up_is_not_let_in(tmp_path: Path) -> None:
     async def main(nursery: Nursery) -> None:
         async with pool_of(nursery, tmp_path, patience=Patience(connect=0.2)) as pool:
             model = Model(pool, tmp_path / "m", ECHO)
-            with stopped(nursery.pid):
+            with suspended(nursery.pid):
                 worker = model.start()
                 assert worker.seat(0) is worker
                 assert (await model.owner.death()).cause is Cause.LOAD_TIMEOUT
@@ -109,7 +97,7 @@ def test_a_nursery_that_takes_no_orders_is_replaced(tmp_path: Path) -> None:
             model, late = Model(pool, tmp_path / "m", ECHO), Model(pool, tmp_path / "n", ECHO)
             worker = await model.load(slot=1)
             first = nursery.pid
-            os.kill(first, signal.SIGSTOP)
+            suspend(first)
             worker.kill(Certificate(Cause.RESPONSE_TIMEOUT, "too slow"))
             late.start(slot=2)
             assert (await model.owner.death()).detail == "too slow"
@@ -120,7 +108,7 @@ def test_a_nursery_that_takes_no_orders_is_replaced(tmp_path: Path) -> None:
             assert nursery.pid != first
             assert not any(map(exists, (first, model.owner.pid)))
 
-    run(main(Nursery.launch(environment(tmp_path), silence=0.5)))
+    run(main(Nursery.launch(environment(tmp_path), silence=1.0)))
 
 
 def test_a_nursery_that_answers_or_has_nothing_to_answer_stays(tmp_path: Path) -> None:
@@ -130,13 +118,13 @@ def test_a_nursery_that_answers_or_has_nothing_to_answer_stays(tmp_path: Path) -
             first = nursery.pid
             worker = await model.load()
             assert await model.ask(worker) == b""
-            with stopped(first):
-                await asyncio.sleep(0.6)  # longer than the silence that is allowed
+            with suspended(first):
+                await asyncio.sleep(1.3)  # longer than the silence that is allowed
             worker.kill()
             await model.owner.death()
             assert nursery.pid == first
 
-    run(main(Nursery.launch(environment(tmp_path), silence=0.3)))
+    run(main(Nursery.launch(environment(tmp_path), silence=1.0)))
 
 
 def test_a_nursery_that_still_imports_is_waited_for(tmp_path: Path) -> None:
@@ -151,7 +139,7 @@ def test_a_nursery_that_still_imports_is_waited_for(tmp_path: Path) -> None:
             assert await model.ask(worker, b"patience") == b"patience"
             assert nursery.pid == first
 
-    run(main(Nursery.launch(environ, silence=0.3, modules=["sluggish"])))
+    run(main(Nursery.launch(environ, silence=1.0, modules=["sluggish"])))
 
 
 def test_the_pool_closes_while_no_nursery_can_be_started(tmp_path: Path) -> None:

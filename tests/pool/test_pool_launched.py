@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pool_stage import DEADLINE, ECHO, Model, children, environment, eventually, exists, pool_of, run
 
+from harness.signals import suspend
 from modelserver.errors import Cause
 from modelserver.pool.nursery import Nursery
 from modelserver.pool.orphans import Exit
@@ -126,7 +127,7 @@ def test_a_pipeline_begins_at_the_first_rank(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         worker = await stage.load(to_all_ranks=False)
         assert json.loads(await stage.model.ask(worker, b"rank")) == 0
-        assert stage.printed("saw 1") == 1
+        await stage.owner.until(lambda: stage.printed("saw 1") == 1)
         worker.send(Stop())
         await stage.owner.death()
 
@@ -249,7 +250,7 @@ def test_a_batch_that_no_rank_has_read_was_not_begun(tmp_path: Path) -> None:
         worker = await stage.load()
         ranks = stage.ranks()
         for pid in ranks:
-            os.kill(pid, signal.SIGSTOP)
+            suspend(pid)
         worker.send(stage.model.batch(b"1"))
         for pid in ranks:
             os.kill(pid, signal.SIGKILL)

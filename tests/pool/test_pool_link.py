@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import uvloop
 
 from modelserver.pool.link import HELLO_LIMIT, Link, Peer
 from modelserver.wire.frames import (
+    Ask,
     Batch,
     Cancel,
     FromWorker,
@@ -21,14 +23,22 @@ from modelserver.wire.frames import (
     Replies,
     Reply,
     Request,
+    Room,
+    Share,
+    Shared,
+    SharedBatch,
+    SharedReplies,
     Stop,
     ToWorker,
     ToWorkerReader,
     encode,
 )
+from modelserver.wire.places import AREA, Place
+from modelserver.worker.shared_bodies import SharedBodies
 
-HELLO = Hello(9000, 1, 0, 1, "token", "3.11.7")
+HELLO = Hello(9000, 1, 0, 1, "token", "3.11.7", shares=True)
 LIMIT = 1 << 20
+LARGE = 1 << 16  # bytes
 
 
 class Worker:
@@ -307,3 +317,194 @@ def test_strangers_are_sent_away(
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+class SharingWorker:
+    """The worker's end of a link, with a memory of its own."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.shared = SharedBodies()
+        self._end = end
+        self._reader = ToWorkerReader(1 << 31)
+
+    def receive(self) -> list[type]:
+        """Kinds of the next frames, of which the last is a batch; offers are accepted, batches filled."""
+        frames: list[ToWorker] = []
+        while not frames or not isinstance(frames[-1], Batch | SharedBatch):
+            frames += self._reader.feed(self._end.recv(1 << 16))
+        for frame in frames:
+            if isinstance(frame, Share):
+                self._end.sendall(encode(self.shared.attach(frame)))
+            elif isinstance(frame, Room):
+                self.shared.resize(frame.size)
+            elif isinstance(frame, SharedBatch):
+                (request,) = self.shared.fill(frame).requests
+                assert request.parts[0].value == b"b" * LARGE
+        return [type(frame) for frame in frames]
+
+    def answer(self, number: int) -> type:
+        replies = self.shared.lay(Replies(number, 200, "", [Reply(0, b"r" * LARGE)]))
+        self._end.sendall(encode(replies))
+        return type(replies)
+
+
+async def shared(link: Link, worker: Worker, end: socket.socket) -> SharingWorker:
+    """The worker after two large batches: from now on all bodies lie in the memory."""
+    peer = SharingWorker(end)
+    for number, frames in ((1, [Share, Batch]), (2, [Room, SharedBatch])):
+        link.send(batch(number, b"b" * LARGE))
+        assert peer.receive() == frames
+        before = len(worker.frames)
+        peer.answer(number)
+        await until(lambda: len(worker.frames) > before)  # noqa: B023  # awaited within the turn
+    return peer
+
+
+def test_large_bodies_lie_in_shared_memory(play: Callable[[Scene], None]) -> None:
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = await shared(link, worker, end)
+        link.send(batch(3, b"b" * LARGE))
+        assert peer.receive() == [SharedBatch]
+        assert peer.answer(3) is SharedReplies
+        await until(lambda: len(worker.frames) == 4)
+        answers = [Replies(number, 200, "", [Reply(0, b"r" * LARGE)]) for number in (1, 2, 3)]
+        assert worker.frames == [HELLO, *answers]
+
+    play(scene)
+
+
+def test_a_worker_with_large_replies_asks_for_memory(play: Callable[[Scene], None]) -> None:
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = SharingWorker(end)
+        link.send(batch(1))
+        peer.receive()
+        end.sendall(encode(Ask()))
+        peer.answer(1)
+        end.sendall(encode(Ask()))
+        await until(lambda: len(worker.frames) == 2)
+        link.send(batch(2))
+        assert peer.receive() == [Share, Room, Batch]
+        assert peer.answer(2) is SharedReplies
+        await until(lambda: len(worker.frames) == 3)
+
+    play(scene)
+
+
+def test_a_last_answer_in_shared_memory_is_read_to_the_end(play: Callable[[Scene], None]) -> None:
+    """The worker answers and dies; before the loop has read the answer, a write fails."""
+
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = await shared(link, worker, end)
+        assert peer.answer(3) is SharedReplies
+        end.close()
+        link.send(batch(4, b"b" * LARGE))
+        await asyncio.wait_for(worker.over, 5)
+        assert worker.frames[-1] == Replies(3, 200, "", [Reply(0, b"r" * LARGE)])
+        assert link.unread
+
+    play(scene)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_shared_batch_counts_as_started_once_its_frame_was_read(play: Callable[[Scene], None], read: bool) -> None:
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = await shared(link, worker, end)
+        sent = batch(3, b"b" * LARGE)
+        link.send(sent)
+        await turns()
+        if read:
+            peer.receive()
+        end.close()
+        await asyncio.wait_for(worker.over, 5)
+        assert bool(link.unread) is not read
+        assert sent == batch(3, b"b" * LARGE), "it can be sent to another worker"
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [Place(0, 0, AREA - 1, LARGE)],
+        [Place(0, 0, 0, 1 << 40)],
+        [Place(7, 0, 0, LARGE)],
+        [Place(0, 0, 0, LARGE), Place(0, 0, LARGE, LARGE)],
+    ],
+    ids=["end", "size", "reply", "twice"],
+)
+def test_bodies_that_are_nowhere_are_a_violation(play: Callable[[Scene], None], places: list[Place]) -> None:
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = await shared(link, worker, end)
+        link.send(batch(3, b"b" * LARGE))
+        peer.receive()
+        end.sendall(encode(SharedReplies(Replies(3, 200, "", [Reply(0, b"")]), places)))
+        await until(lambda: bool(worker.errors))
+        end.sendall(encode(reply(3)))
+        end.close()
+        await asyncio.wait_for(worker.over, 5)
+        assert len(worker.frames) == 3
+        assert len(worker.errors) == 1
+
+    play(scene)
+
+
+def test_a_worker_that_refuses_is_not_asked_again(play: Callable[[Scene], None]) -> None:
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = SharingWorker(end)
+        link.send(batch(1, b"b" * LARGE))
+        frames: list[ToWorker] = []
+        reader = ToWorkerReader(1 << 31)
+        while len(frames) < 2:
+            frames += reader.feed(end.recv(1 << 16))
+        end.sendall(encode(Shared("OSError: no /proc")) + encode(Ask()) + encode(reply(1)))
+        await until(lambda: len(worker.frames) == 2)
+        for number in (2, 3):
+            link.send(batch(number, b"b" * LARGE))
+            assert peer.receive() == [Batch]
+            end.sendall(encode(reply(number)))
+            await until(lambda: len(worker.frames) == number + 1)  # noqa: B023
+
+    play(scene)
+
+
+def test_without_such_memory_everything_goes_through_the_socket(
+    play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = SharingWorker(end)
+        for number in (1, 2):
+            end.sendall(encode(Ask()))
+            link.send(batch(number, b"b" * LARGE))
+            assert peer.receive() == [Batch]
+            assert peer.answer(number) is Replies
+            await until(lambda: len(worker.frames) == number + 1)  # noqa: B023
+
+    play(scene)
+
+
+def test_memory_goes_back_after_a_while(play: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelserver.pool.link._REST", 0.01)
+
+    async def scene(link: Link, worker: Worker, end: socket.socket) -> None:
+        peer = SharingWorker(end)
+        for number in (1, 2):
+            link.send(batch(number, b"b" * LARGE))
+            kinds = peer.receive()
+            peer.answer(number)
+            await until(lambda: len(worker.frames) > number)  # noqa: B023
+        assert kinds[-1] is SharedBatch
+        await until(lambda: not held())
+        link.send(batch(3, b"b" * LARGE))
+        assert peer.receive() == [Room, SharedBatch]
+        assert peer.answer(3) is Replies, "it knows that its part of the memory is gone"
+        await until(lambda: len(worker.frames) == 4)
+
+    play(scene)
+
+
+def held() -> int:
+    """Bytes of all shared memory of this process."""
+    paths = [path for path in Path("/proc/self/fd").iterdir() if "modelserver-bodies" in os.path.realpath(path)]
+    return sum(path.stat().st_blocks for path in paths) * 512

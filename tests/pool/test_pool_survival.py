@@ -15,6 +15,7 @@ import pytest
 import uvloop
 from pool_stage import ECHO, ROOT, Model, children, environment, eventually, exists, pool_of, run
 
+from harness.signals import kill, suspend
 from modelserver.errors import Cause
 from modelserver.pool.nursery import Nursery
 
@@ -73,7 +74,7 @@ def test_orders_that_a_dead_nursery_never_saw_fail_or_reach_its_successor(tmp_pa
     async def main(nursery: Nursery) -> None:
         async with pool_of(nursery, tmp_path) as pool:
             await Model(pool, tmp_path / "a", ECHO).load(slot=1)
-            os.kill(nursery.pid, signal.SIGSTOP)
+            suspend(nursery.pid)
             models = [Model(pool, tmp_path / f"m{slot}", ECHO) for slot in range(2, 5)]
             for slot, model in enumerate(models, 2):
                 model.start(slot=slot)
@@ -151,13 +152,12 @@ def test_nothing_survives_a_killed_frontend(tmp_path: Path, nursery_too: bool) -
         nursery, *family = map(int, frontend.stdout.readline().split())
         assert len(family) == 6
         if nursery_too:
-            os.kill(frontend.pid, signal.SIGSTOP)  # it must not get to replace the nursery
-            os.kill(nursery, signal.SIGKILL)
+            suspend(frontend.pid)  # it must not get to replace the nursery
+            kill(nursery)
         frontend.kill()
     workers = [family[0], family[3]]
     eventually(lambda: not any(map(alive, workers if nursery_too else [nursery, *family])))
-    for pid in filter(alive, family):
-        os.kill(pid, signal.SIGKILL)  # without its nursery nobody is left to end what a handler started
+    kill(*filter(alive, family))  # without its nursery nobody is left to end what a handler started
 
 
 def alive(pid: int) -> bool:

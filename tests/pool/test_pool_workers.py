@@ -221,7 +221,10 @@ def test_a_flood_of_output_arrives_and_leaves_the_loop_its_turns(tmp_path: Path)
     run(main(Nursery.launch(environment(tmp_path))))
 
 
-def test_forked_workers_draw_different_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", ["numpy", "numpy.random"])
+def test_forked_workers_draw_different_numbers(tmp_path: Path, shared: str) -> None:
+    """Also where each of them imports the generators by itself."""
+
     async def main(nursery: Nursery) -> None:
         async with pool_of(nursery, tmp_path) as pool:
             drawn = []
@@ -232,7 +235,7 @@ def test_forked_workers_draw_different_numbers(tmp_path: Path) -> None:
             assert drawn[0][0] != drawn[1][0]
             assert drawn[0][1] != drawn[1][1]
 
-    run(main(Nursery.launch(environment(tmp_path), modules=["torch"])))
+    run(main(Nursery.launch(environment(tmp_path), modules=[shared])))
 
 
 def test_parallel_torch_operations_in_forked_workers(tmp_path: Path) -> None:
@@ -287,7 +290,7 @@ def test_strangers_and_late_workers_are_sent_away(tmp_path: Path) -> None:
                 return b""
 
     async def main(nursery: Nursery) -> None:
-        async with pool_of(nursery, tmp_path, hello_timeout=0.2) as pool:
+        async with pool_of(nursery, tmp_path, hello_timeout=1.0) as pool:
             model = Model(pool, tmp_path / "m", ECHO)
             worker = await model.load()
             path, token = model.owner.command[-1], worker.token

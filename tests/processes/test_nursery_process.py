@@ -18,7 +18,7 @@ from modelserver.wire import control
 from modelserver.wire.control import Adopt, Alive, Exited, FromNursery, Kill, Probe, Ready, Spawn, Spawned, SpawnFailed
 
 ENTRY = Path(__file__).parent.parent.parent / "modelserver" / "worker" / "__main__.py"
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 START_A_THREAD = """
 import sys, threading

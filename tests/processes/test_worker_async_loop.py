@@ -21,6 +21,7 @@ from modelserver.wire.frames import (
     Reply,
     Request,
     Stop,
+    ToWorker,
     encode,
 )
 from modelserver.worker.async_loop import serve_concurrently
@@ -168,6 +169,21 @@ def test_the_end_of_the_frontend_ends_the_loop(pair: tuple[Frontend, Channel]) -
     with pytest.raises(ConnectionError):
         serve_concurrently(channel, Service())
     assert answered(frontend) == [1]
+
+
+def test_frames_that_there_is_no_memory_for_end_the_worker(pair: tuple[Frontend, Channel]) -> None:
+    """The next ones would not be understood."""
+
+    class Full(Channel):
+        def arrived(self) -> list[ToWorker]:
+            if super().arrived():
+                raise MemoryError("full")
+            return []
+
+    frontend, channel = pair
+    frontend.send(batch(1, "x"))
+    with pytest.raises(MemoryError, match="full"):
+        serve_concurrently(Full(channel._connection), Service())
 
 
 def test_an_exit_ends_the_worker(pair: tuple[Frontend, Channel]) -> None:

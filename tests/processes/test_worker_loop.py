@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from modelserver.pool.shared_bodies import SharedBodies
 from modelserver.wire.frames import (
+    Ask,
     Batch,
     Cancel,
     Chunk,
@@ -62,7 +64,7 @@ class Service:
 def pair() -> Iterator[tuple[Frontend, Channel]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        ours.settimeout(10)
+        ours.settimeout(60)
         yield Frontend(ours), Channel(theirs)
 
 
@@ -215,3 +217,61 @@ def test_frames_of_several_threads_do_not_mix(pair: tuple[Frontend, Channel]) ->
     for thread in threads:
         thread.join()
     assert sorted(received, key=lambda frame: frame.batch if isinstance(frame, Chunk) else -1) == frames
+
+
+def test_large_bodies_lie_in_memory_once_that_is_shared() -> None:
+    """Cancellations that are read while a batch runs leave the frames behind them in their order."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(60)
+        frontend, channel = Frontend(ours), Channel(theirs, shares=True)
+
+        def answer(running: Batch) -> list[Reply]:
+            channel.cancelled("r")
+            return [Reply(0, running.requests[0].parts[0].value)]
+
+        worker = threading.Thread(target=serve, args=(channel, Service(answer)))
+        worker.start()
+        memory = SharedBodies()
+        kinds = []
+        for number in range(1, 5):
+            sent = batch(number, body=bytes([number]) * 100_000)
+            ours.sendall(memory.encode(sent) + encode(Cancel(number, ["r"])))
+            answers: list[FromWorker | None] = []
+            while not any(isinstance(frame, Replies) for frame in answers):
+                frames = frontend.receive(1)
+                kinds += [type(frame).__name__ for frame in frames]
+                answers += map(memory.receive, frames)
+            assert answers[-1] == Replies(number, 200, "ok", [Reply(0, bytes([number]) * 100_000)])
+        frontend.send(Stop())
+        worker.join(60)
+        assert not worker.is_alive()
+        memory.close()
+    assert kinds == ["Shared", "Ask", "Replies"] + ["SharedReplies"] * 3
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_worker_asks_for_memory_when_its_first_large_answer_comes(shares: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(60)
+        frontend, channel = Frontend(ours), Channel(theirs, shares=shares)
+        frames: list[FromWorker] = [
+            Chunk(1, [Reply(0, b"c" * 70_000)]),
+            Replies(1, 200, "", [Reply(0, b"small")]),
+            Replies(2, 200, "", [Reply(0, b"r" * 70_000)]),
+            Replies(3, 200, "", [Reply(0, b"r" * 70_000)]),
+        ]
+
+        def send() -> None:
+            for frame in frames:
+                channel.send(frame)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        expected: list[FromWorker] = [*frames[:2], Ask(), *frames[2:]] if shares else frames
+        received: list[FromWorker] = []
+        while len(received) < len(expected):
+            received += frontend.receive(1)
+        sender.join(60)
+    assert received == expected

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from modelserver.wire import frames
 from modelserver.wire.frames import (
+    Ask,
     Batch,
     Cancel,
     Failure,
@@ -24,11 +25,17 @@ from modelserver.wire.frames import (
     Replies,
     Reply,
     Request,
+    Room,
+    Share,
+    Shared,
+    SharedBatch,
+    SharedReplies,
     Stop,
     TensorSpec,
     ToWorkerReader,
     encode,
 )
+from modelserver.wire.places import Place
 
 BATCH = Batch(
     7, frames.PREDICT, [Request("r", [Part("body", "", b"\x00\xff")], [(b"A", b"\xe9")], {"explain": "False"})]
@@ -52,8 +59,14 @@ TO_WORKER: list[frames.ToWorker] = [
     BATCH,
     Cancel(7, ["r"]),
     Stop(),
+    Share(4711, 12, 1, 2, 1 << 20),
+    Room(1 << 20),
+    SharedBatch(BATCH, [Place(0, 0, 0, 1 << 16)]),
 ]
 FROM_WORKER: list[frames.FromWorker] = [
+    Shared("OSError: no"),
+    Ask(),
+    SharedReplies(Replies(7, 200, "ok", [Reply(0, b"")]), [Place(0, 0, 64, 1 << 16)]),
     Hello(9000, 1, 0, 12, "token", "3.11.7"),
     Fatal(Failure("process exited", "SystemExit: 5")),
     Loaded(500, "no", Failure("", "ValueError: x", "trace")),

@@ -14,7 +14,7 @@ from modelserver.oip.datatypes import BF16, BOOL, BYTES, DTYPES, KNOWN, Array, n
 from modelserver.oip.failures import InvalidRequest, shown
 from modelserver.oip.raw import read_raw
 from modelserver.oip.request import InferRequest, Wanted
-from modelserver.oip.tensor import Tensor, Values, check_count, checked_shape
+from modelserver.oip.tensor import Tensor, Values, check_count, check_dimensions, checked_shape
 
 _fast_json = Decoder().decode
 
@@ -43,7 +43,7 @@ def split_body(body: bytes, header_length: str | None) -> tuple[dict[str, Any], 
     return read_object(bytes(view[:length]) if length < len(body) else body), view[length:]
 
 
-def read_object(text: bytes | str) -> dict[str, Any]:
+def read_object(text: bytes | bytearray | str) -> dict[str, Any]:
     """Raises `InvalidRequest` for anything but a JSON object."""
     try:
         value = _read_json_text(text)
@@ -54,7 +54,7 @@ def read_object(text: bytes | str) -> dict[str, Any]:
     return value
 
 
-def _read_json_text(text: bytes | str) -> Any:
+def _read_json_text(text: bytes | bytearray | str) -> Any:
     try:
         return _fast_json(text)
     except (MsgspecError, ValueError, RecursionError):  # NaN, which only the slow way takes, or no JSON at all
@@ -113,6 +113,7 @@ def _read_input(index: int, entry: Any, tail: memoryview) -> tuple[Tensor, int]:
     if not isinstance(datatype, str):
         raise InvalidRequest(f"input {name!r} has no datatype")
     shape = checked_shape(name, entry.get("shape"))
+    check_dimensions(name, shape)
     parameters = _parameters(f"input {name!r}", entry)
     if "binary_data_size" not in parameters:
         return Tensor(name, datatype, shape, _read_json(name, datatype, shape, entry), parameters), 0

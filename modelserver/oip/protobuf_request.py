@@ -11,7 +11,7 @@ from modelserver.oip.datatypes import BOOL, BYTES, CONTENTS, DTYPES, KNOWN, Arra
 from modelserver.oip.failures import InvalidRequest, shown
 from modelserver.oip.raw import read_raw
 from modelserver.oip.request import InferRequest, Wanted
-from modelserver.oip.tensor import Tensor, Values, check_count, checked_shape
+from modelserver.oip.tensor import Tensor, Values, check_count, check_dimensions, checked_shape
 from modelserver.oip.wire_format import Kind, fields, malformed, packed_varints
 
 # Field of `InferTensorContents` -> wire type of its elements.
@@ -49,6 +49,9 @@ def read_message(data: bytes, *, lenient: bool = False) -> InferRequest:
                 wanted.append(_read_wanted(value))
             case 7, Kind.BYTES, value:
                 raw.append(value)
+    if not lenient:
+        for entry in inputs:
+            check_dimensions(entry.name, entry.shape)
     request.outputs, request.raw = wanted, bool(raw)
     if raw:
         request.inputs = _with_raw(inputs, raw, lenient=lenient)

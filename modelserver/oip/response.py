@@ -15,6 +15,8 @@ from modelserver.oip.failures import InvalidOutput, shown
 from modelserver.oip.tensor import Tensor, Values
 
 PROTOCOL_MEMBERS: Final = frozenset({"id", "model_name", "model_version", "parameters", "outputs"})
+# What the making of an array may raise; errors of torch are of the last kind.
+NO_ARRAY: Final = (ValueError, TypeError, OverflowError, RuntimeError)
 
 
 @dataclass(slots=True)
@@ -65,25 +67,59 @@ def carried(name: str, datatype: str, data: Any) -> Values:
     """Elements as an output of that datatype carries them, whatever the handler has them in. Raises `InvalidOutput`."""
     try:
         if datatype == BYTES:
-            elements: list[Any] = np.array(plain(data), object).reshape(-1).tolist()
+            elements: list[Any] = objects(plain(data)).reshape(-1).tolist()
             return elements
         if isinstance(data, np.ndarray) and data.dtype == DTYPES[datatype] and datatype != BF16:
-            return data.reshape(-1)
+            return np.asarray(data).reshape(-1)
         with np.errstate(all="ignore"):
             if datatype == BF16:
-                return narrow(np.asarray(plain(data), np.float32).reshape(-1))
-            return np.asarray(plain(data), DTYPES[datatype]).reshape(-1)
-    except (ValueError, TypeError, OverflowError) as error:
+                return narrow(_converted(plain(data), np.dtype(np.float32)).reshape(-1))
+            return _converted(plain(data), DTYPES[datatype]).reshape(-1)
+    except NO_ARRAY as error:
         raise InvalidOutput(f"output {name!r}: data cannot be {datatype}: {error}") from None
 
 
 def plain(data: Any) -> Any:
-    """A tensor of torch as an array of numpy, all else as it is."""
+    """A tensor of torch as an array of numpy, all else as it is. Raises `InvalidOutput`."""
     torch = sys.modules.get("torch")  # not imported: then there are no tensors
     if torch is None or not isinstance(data, torch.Tensor):
         return data
-    tensor = data.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_conj().resolve_neg().numpy()
+    try:
+        tensor = data.detach().cpu()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_conj().resolve_neg().numpy()
+    except (TypeError, RuntimeError) as error:  # of a sparse or quantized one, or of one without data
+        raise InvalidOutput(f"a tensor of torch has no form as an array: {error}") from None
+
+
+def objects(results: Any) -> Array:
+    """An array of objects: nested lists of one shape are taken apart, others are left whole."""
+    try:
+        return np.array(results, object)
+    except NO_ARRAY:  # of arrays whose shapes agree at their beginning only, or of tensors that are to be trained
+        whole = np.empty(len(results), object)
+        for index, result in enumerate(results):
+            whole[index] = result
+        return whole
+
+
+def _converted(data: Any, dtype: np.dtype[Any]) -> Array:
+    """Raises ValueError, TypeError or OverflowError, also where numbers would become others without a word."""
+    array = np.asarray(data)
+    if array.dtype.kind == "c":
+        raise TypeError("they are complex")
+    if array.dtype.kind not in "biuf":
+        if array.dtype.kind == "O" and any(element is None for element in array.flat):  # numpy makes NaN of it
+            raise TypeError("there is a None among them")
+        return np.asarray(data, dtype)
+    if array.dtype.kind == "f" and dtype.kind in "iu" and array is not data:
+        array = np.array(data, object)  # for numpy, small integers beside those above 2**63 are floats
+        converted = np.asarray(data, dtype)
+    else:
+        converted = array.astype(dtype, copy=False)
+    if dtype.kind in "iu" and converted is not array and not np.array_equal(converted, array):
+        odd = np.flatnonzero(converted != array)[0]
+        raise ValueError(f"{array.flat[odd]} would become {converted.flat[odd]}")
+    return converted
 
 
 def chosen(outputs: list[Tensor], names: Iterable[str]) -> list[Tensor]:
@@ -125,12 +161,12 @@ def _read_output(index: int, entry: Any) -> Tensor:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise InvalidOutput(f"output {index} has no name")
     name, datatype, data = entry["name"], entry.get("datatype"), entry.get("data")
-    if datatype not in KNOWN:
+    if not isinstance(datatype, str) or datatype not in KNOWN:
         raise InvalidOutput(f"output {name!r}: unknown datatype {shown(datatype)}")
-    values = carried(name, str(datatype), [] if data is None else data)
+    values = carried(name, datatype, [] if data is None else data)
     shape = _shape(name, entry.get("shape", [len(values)]), len(values))
     parameters = entry.get("parameters")
-    return Tensor(name, str(datatype), shape, values, parameters if isinstance(parameters, dict) else {})
+    return Tensor(name, datatype, shape, values, parameters if isinstance(parameters, dict) else {})
 
 
 def _shape(name: str, shape: Any, count: int) -> tuple[int, ...]:

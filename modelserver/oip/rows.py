@@ -16,7 +16,7 @@ import numpy as np
 from modelserver.oip.datatypes import BF16, BYTES, Array, datatype_of
 from modelserver.oip.declaration import fits
 from modelserver.oip.failures import InvalidOutput, InvalidRequest
-from modelserver.oip.response import carried, compact, plain
+from modelserver.oip.response import NO_ARRAY, carried, compact, objects, plain
 from modelserver.oip.tensor import Tensor
 from modelserver.wire.frames import OpenInference, TensorSpec
 
@@ -30,6 +30,8 @@ Row = dict[str, Any]
 def rows_of(inputs: Sequence[Tensor], declared: OpenInference) -> list[Row]:
     """Raises `InvalidRequest` where the inputs cannot be cut into rows."""
     columns = [(tensor.name, _rows(tensor)) for tensor in inputs]
+    if len(dict(columns)) < len(columns):
+        raise InvalidRequest(f"inputs have the same name: {', '.join(repr(name) for name, _ in columns)}")
     count = _row_count(columns)
     if len(declared.inputs or inputs) == 1:
         columns = [("body", array) for _, array in columns]
@@ -68,6 +70,8 @@ def _row_count(columns: Sequence[tuple[str, Array]]) -> int:
 def _column(results: list[Any], name: str, index: int) -> list[Any]:
     """One of several outputs: results are objects with names, or sequences in the order of the declaration."""
     try:
+        if any(isinstance(result, str | bytes) for result in results):
+            raise TypeError("the characters of a text are no outputs")
         return [result[name] if isinstance(result, dict) else result[index] for result in results]
     except (KeyError, IndexError, TypeError):
         raise InvalidOutput(f"handler returned a result without the declared output {name!r}") from None
@@ -86,10 +90,10 @@ def _output(name: str, column: list[Any], spec: TensorSpec | None) -> Tensor:
 
 
 def _declared(name: str, column: list[Any], spec: TensorSpec) -> tuple[str, Array]:
-    results = list(map(plain, column))
     try:
-        return spec.datatype, np.array(results, object) if spec.datatype == BYTES else np.asarray(results)
-    except (ValueError, TypeError, OverflowError) as error:
+        results = list(map(plain, column))
+        return spec.datatype, objects(results) if spec.datatype == BYTES else np.asarray(results)
+    except NO_ARRAY as error:
         raise InvalidOutput(f"output {name!r}: results do not make a tensor: {error}") from None
 
 
@@ -97,11 +101,11 @@ def _found(column: list[Any]) -> tuple[str, Array]:
     """What undeclared results are: numbers if they all are and have one shape, else BYTES."""
     results = list(map(plain, column))
     if not any(type(result) in _TEXTS for result in results):
-        with suppress(ValueError):  # of several shapes
+        with suppress(*NO_ARRAY):  # of several shapes, most of all
             array = np.asarray(results)
             if (datatype := datatype_of(array)) != BYTES:
                 return BF16 if all(map(_is_bfloat16, column)) and column else datatype, array
-    return BYTES, np.array(results, object)
+    return BYTES, objects(results)
 
 
 def _is_bfloat16(result: Any) -> bool:

@@ -72,6 +72,12 @@ def checked_shape(name: str, shape: object) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def check_dimensions(name: str, shape: Sequence[int]) -> None:
+    """Raises `InvalidRequest` for a dimension below -1, which leaves it open."""
+    if min(shape, default=0) < -1:
+        raise InvalidRequest(f"input {name!r}: shape {list(shape)} has a negative dimension")
+
+
 def check_count(name: str, shape: Sequence[int], count: int) -> None:
     """Raises `InvalidRequest` unless the shape asks for so many elements, or leaves that open."""
     size = size_of(shape)

@@ -6,6 +6,8 @@ import zlib
 from typing import Final
 
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}  # zlib's names of the formats
+# Bytes first taken of each member, then twice as many each time: what lies behind its end is copied.
+_STEP: Final = 1 << 10
 
 
 class NotInflatable(ValueError):
@@ -27,18 +29,21 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if coding not in _WINDOWS:
         raise NotInflatable(f"Content-Encoding {encoding!r} is not supported: send gzip or deflate.")
-    pieces, size, rest = [], 0, body
-    while rest:  # gzip data may be several members
-        inflater = zlib.decompressobj(_WINDOWS[coding])
-        try:
-            piece = inflater.decompress(rest, limit - size + 1)
-        except zlib.error as error:
-            raise NotInflatable(f"Request body is not valid {coding} data: {error}") from None
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
-            raise TooLarge(f"Request body exceeds max_request_size of {limit} bytes once it is inflated.")
+    pieces, size, start, rest = [], 0, 0, memoryview(body)
+    while start < len(rest):  # gzip data may be several members
+        step, inflater = _STEP, zlib.decompressobj(_WINDOWS[coding])
+        while start < len(rest) and not inflater.eof:
+            taken = rest[start : start + step]
+            try:
+                piece = inflater.decompress(taken, limit - size + 1)
+            except zlib.error as error:
+                raise NotInflatable(f"Request body is not valid {coding} data: {error}") from None
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(f"Request body exceeds max_request_size of {limit} bytes once it is inflated.")
+            start += len(taken) - len(inflater.unused_data)
+            step *= 2
         if not inflater.eof:
             raise NotInflatable(f"Request body ends in the middle of its {coding} data.")
-        rest = inflater.unused_data
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"".join(pieces)

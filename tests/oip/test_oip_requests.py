@@ -137,6 +137,9 @@ def test_data_are_flat_or_nested(text: str) -> None:
         (tensor([1], shape=[True]), "input 'x': shape must be a list of integers, got [True]"),
         (tensor([1], shape=[1] * 33), "input 'x': shape has 33 dimensions, more than 32"),
         (tensor([1], shape=[2**64]), "input 'x': shape [18446744073709551616] has a dimension beyond 64 bits"),
+        (tensor([1], shape=[-2]), "input 'x': shape [-2] has a negative dimension"),
+        (tensor([], shape=[0, -9]), "input 'x': shape [0, -9] has a negative dimension"),
+        (tensor([], shape=[2**62, 4, 0, -(2**63) + 1]), "has a negative dimension"),
         (tensor(None, shape=[1]), "input 'x' has neither 'data' nor the parameter 'binary_data_size'"),
         (tensor([1], parameters=[1]), "input 'x': parameters must be an object, got [1]"),
         (tensor([1, 2], shape=[3]), "input 'x': shape [3] needs 3 elements, got 2"),
@@ -351,6 +354,9 @@ class TestMessages:
     def test_what_only_torchserves_own_service_lets_pass(self) -> None:
         contents = message("InferTensorContents", fp32_contents=[1])
         wrong_shape = {"name": "x", "datatype": "FP32", "shape": [7], "contents": contents}
+        negative = {**wrong_shape, "shape": [-7]}
+        assert self.refusal(negative) == "input 'x': shape [-7] has a negative dimension"
+        assert read_message(self.sent(negative), lenient=True).inputs[0].shape == (-7,)
         unknown = {"name": "x", "datatype": "COMPLEX", "shape": [1]}
         assert self.refusal(wrong_shape) == "input 'x': shape [7] needs 7 elements, got 1"
         assert self.refusal(unknown) == "input 'x': datatype 'COMPLEX' is unknown"

@@ -273,7 +273,7 @@ class TestAnswers:
         reply = self.ask(tmp_path, OUTPUTS, outputs=[{"name": "b"}, {"name": "nope"}])
         assert [output["name"] for output in json.loads(reply.body)["outputs"]] == ["a", "b"]
 
-    @pytest.mark.parametrize("mime", ["application/json", ""])
+    @pytest.mark.parametrize("mime", ["application/json", "", "text/plain"])
     def test_outputs_of_plain_json_in_bytes(self, tmp_path: Path, mime: str) -> None:
         """As clients of Triton ask for them."""
         source = f"def handle(data, context):\n    return data and [{OUTPUTS}]\n"
@@ -281,12 +281,19 @@ class TestAnswers:
         reply = only(load(tmp_path, source), infer(sent, mime=mime))
         assert "inference-header-content-length" in dict(reply.headers)
 
+    @pytest.mark.parametrize("body", [b'["binary_data"]', b'"\\"binary_data"', b'{"a": "binary_data", "outputs": 5}'])
+    def test_json_that_is_no_request_is_the_handlers_business(self, tmp_path: Path, body: bytes) -> None:
+        source = "import json\ndef handle(data, context):\n    return data and [json.dumps(data[0]['body'])]\n"
+        reply = only(load(tmp_path, source), infer(body))
+        assert (reply.status, json.loads(reply.body)) == (200, json.loads(body))
+
     @pytest.mark.parametrize(
         "told",
         [
             "{'outputs': 'none'}",
             "{'outputs': [{'name': 'a', 'datatype': 'FP32', 'shape': [3], 'data': [1]}]}",
             "{'outputs': [{'name': 'a', 'datatype': 'FP31', 'shape': [1], 'data': [1]}]}",
+            "{'outputs': [{'name': 'a', 'datatype': ['FP32'], 'shape': [1], 'data': [1]}]}",
             "{'outputs': [{'datatype': 'FP32', 'shape': [1], 'data': [1]}]}",
             "[1]",
         ],
@@ -305,7 +312,7 @@ class TestAnswers:
         ("datatype", "data", "expected"),
         [
             ("FP32", "np.arange(2, dtype=np.float64)", [0.0, 1.0]),
-            ("INT8", "[1.5, -1.5]", [1, -1]),
+            ("INT8", "[1.0, -1.0]", [1, -1]),
             ("BOOL", "[2, 0]", [True, False]),
             ("FP16", "torch.tensor([0.5, 1])", [0.5, 1.0]),
             ("BF16", "torch.tensor([0.5, 1], dtype=torch.bfloat16)", [0.5, 1.0]),
@@ -499,6 +506,8 @@ class TestRows:
             ("{'label': 'cat'}", "handler returned a result without the declared output 'score'"),
             ("['cat']", "handler returned a result without the declared output 'score'"),
             ("5", "handler returned a result without the declared output 'label'"),
+            ("'cat'", "handler returned a result without the declared output 'label'"),
+            ("b'cat'", "handler returned a result without the declared output 'label'"),
         ],
     )
     def test_results_without_a_declared_output(self, tmp_path: Path, result: str, text: str) -> None:
@@ -528,6 +537,11 @@ class TestRows:
                 ],
                 "input 'y' has 2 rows, input 'x' has 1",
             ),
+            (
+                [{"name": "x", "datatype": "INT8", "shape": [1], "data": [each]} for each in (1, 2)],
+                "inputs have the same name: 'x', 'x'",
+            ),
+            ([{"name": "x", "datatype": "INT8", "shape": [2**62, 0], "data": []}], "at most 10000 are possible"),
             ([{"name": "x", "datatype": "INT8", "shape": [-1, -1], "data": [1]}], "1 elements do not fill the shape"),
         ],
     )
@@ -712,6 +726,11 @@ class TestAnyRequest:
         self.answered(service, Request("odd", [Part("body", mime, bytes(data))], [], {}))
 
 
+def zipped(data: bytes) -> bytes:
+    """Without the time, so that all workers of pytest see the same tests."""
+    return gzip.compress(data, mtime=0)
+
+
 class TestCompression:
     @pytest.mark.parametrize(
         ("encoding", "compress"),
@@ -738,9 +757,10 @@ class TestCompression:
             (b"gzip", b"nonsense", 400, "Request body is not valid gzip data: "),
             (b"deflate", zlib.compress(b"{}")[:-2], 400, "Request body ends in the middle of its deflate data."),
             (b"br", b"", 400, "Content-Encoding 'br' is not supported: send gzip or deflate."),
-            (b"gzip", gzip.compress(bytes(10_001)), 413, "Request body exceeds max_request_size of 10000 bytes once"),
-            (b"gzip", gzip.compress(bytes(9_999)) + gzip.compress(b"ab"), 413, "Request body exceeds"),
-            (b"gzip", gzip.compress(bytes(50 << 20)), 413, "Request body exceeds"),
+            (b"gzip", zipped(bytes(10_001)), 413, "Request body exceeds max_request_size of 10000 bytes once"),
+            (b"gzip", zipped(bytes(9_999)) + zipped(b"ab"), 413, "Request body exceeds"),
+            (b"gzip", zipped(bytes(50 << 20)), 413, "Request body exceeds"),
+            (b"gzip", zipped(b"{}") + b"nothing of the kind", 400, "Request body is not valid gzip data: "),
         ],
     )
     def test_bodies_that_are_refused(
@@ -754,6 +774,63 @@ class TestCompression:
         body = json.dumps("x" * 9_998).encode()
         sent = request(gzip.compress(body), "application/json", headers=[(b"content-encoding", b"gzip")])
         assert only(load(tmp_path, DOUBLE, max_request_size=10_000), sent).status == 200
+
+    def test_many_members(self, tmp_path: Path) -> None:
+        """What lies behind each of them is not copied every time: that would take minutes, and the worker with it."""
+        body = zipped(b"") * 100_000 + zipped(b'"x"') + zipped(b"") * 100_000
+        sent = request(body, "application/json", headers=[(b"content-encoding", b"gzip")])
+        assert only(load(tmp_path, DOUBLE), sent).body == b"xx"
+
+
+class TestCompressedAnswers:
+    LONG = "{'outputs': [{'name': 'a', 'datatype': 'INT64', 'shape': [1000], 'data': [7] * 1000}]}"
+
+    def ask(self, folder: Path, accepted: bytes | None, told: str = LONG, **request: Any) -> Reply:
+        sent = {**V2, "parameters": {"answer": told}, **request}
+        headers = [] if accepted is None else [(b"Accept-Encoding", accepted)]
+        return only(load(folder, ORACLE), infer(sent, headers=headers))
+
+    @pytest.mark.parametrize("accepted", [b"gzip", b"deflate", b" GZIP ", b"x-gzip"])
+    def test_who_names_a_coding_gets_it(self, tmp_path: Path, accepted: bytes) -> None:
+        reply = self.ask(tmp_path, accepted)
+        coding = accepted.strip().lower().decode()
+        assert reply.headers == [*JSON_TYPE, ("content-encoding", coding)] and len(reply.body) < 1000
+        plain = zlib.decompress(reply.body, 15 if coding == "deflate" else 31)
+        assert json.loads(plain)["outputs"][0]["data"] == [7] * 1000
+
+    @pytest.mark.parametrize("accepted", [None, b"", b"gzip, deflate", b"br", b"identity", b"gzip;q=0", b"\xff"])
+    def test_others_do_not(self, tmp_path: Path, accepted: bytes | None) -> None:
+        """Most libraries name all that they know without being asked to."""
+        reply = self.ask(tmp_path, accepted)
+        assert reply.headers == JSON_TYPE and json.loads(reply.body)["outputs"][0]["data"] == [7] * 1000
+
+    def test_the_length_of_the_json_is_that_of_the_plain_body(self, tmp_path: Path) -> None:
+        told = self.LONG.replace("}]", ", 'parameters': {'p': 1}}]")
+        reply = self.ask(tmp_path, b"gzip", told, outputs=[{"name": "a", "parameters": {"binary_data": True}}])
+        headers = dict(reply.headers)
+        assert headers["content-encoding"] == "gzip" and headers["content-type"] == "application/octet-stream"
+        plain = gzip.decompress(reply.body)
+        assert plain[int(headers["inference-header-content-length"]) :] == np.full(1000, 7).tobytes()
+
+    @pytest.mark.parametrize("told", ["'short'", "bytes(__import__('random').Random(1).randbytes(5000))"])
+    def test_what_would_not_be_smaller_is_left(self, tmp_path: Path, told: str) -> None:
+        assert "content-encoding" not in dict(self.ask(tmp_path, b"gzip", told).headers)
+
+    def test_a_coding_of_the_handlers_own_is_left(self, tmp_path: Path) -> None:
+        source = """
+        def handle(data, context):
+            if data is None:
+                return None
+            context.set_response_header(0, "Content-Encoding", "br")
+            return ["x" * 5000]
+        """
+        reply = only(load(tmp_path, source), infer(V2, headers=[(b"accept-encoding", b"gzip")]))
+        assert (reply.body, reply.headers) == (b"x" * 5000, [("Content-Encoding", "br")])
+
+    @pytest.mark.parametrize("kind", [KSERVE_PREDICT, KSERVE_EXPLAIN])
+    def test_version_2_only(self, tmp_path: Path, kind: int) -> None:
+        sent = infer({**V2, "parameters": {"answer": "'x' * 5000"}}, headers=[(b"accept-encoding", b"gzip")])
+        assert only(load(tmp_path, ORACLE), sent, kind).body == b"x" * 5000
 
 
 class TestStreams:

@@ -28,6 +28,7 @@ from modelserver.wire.frames import INFER, INFER_EXPLAIN, PROTOBUF, TORCHSERVE_P
 
 _READ: Final = ("GET", "HEAD")
 _BINARY: Final = "application/octet-stream"
+_NOTED: Final = frozenset({b"inference-header-content-length", b"content-type", b"content-encoding"})
 # Paths of extensions that are not offered, and what clients are told of them.
 _NOT_OFFERED: Final = {
     "/v2/models/{model}/config": "The model configuration extension",
@@ -76,11 +77,12 @@ def protocol_routes(engine: Engine, settings: Settings) -> list[Route]:
 def inference(engine: Engine, *, explain: bool) -> Endpoint:
     """`/v2/models/{model}[/versions/{version}]/infer` or `/explain`: any method."""
     kind = INFER_EXPLAIN if explain else INFER
+    explained = str(explain)
 
     def infer(call: Call) -> None:
         model, version = _named(call)
         body = call.exchange.body()
-        submit_parts(call, engine, model, version, _parts_of(call, body), len(body), {"explain": str(explain)}, kind)
+        submit_parts(call, engine, model, version, _parts_of(call, body), len(body), {"explain": explained}, kind)
 
     return infer
 
@@ -195,10 +197,14 @@ class Repository:
 
 def _parts_of(call: Call, body: bytes) -> list[Part]:
     """Only forms are taken apart here; who sends tensors behind its JSON, or inflates, is read by the worker."""
-    if call.header(b"inference-header-content-length"):
+    said: dict[bytes, bytes] = {}
+    for name, value in call.exchange.headers:
+        if name in _NOTED:
+            said.setdefault(name, value)
+    if said.get(b"inference-header-content-length"):
         return [Part("body", _BINARY, body)]
-    content_type = call.header(b"content-type")
-    if call.header(b"content-encoding"):
+    content_type = said.get(b"content-type", b"")
+    if said.get(b"content-encoding"):
         parts = [Part("body", media_type(content_type), body)]
     else:
         parts = parts_of(content_type, body)
@@ -221,7 +227,7 @@ def _require(call: Call, methods: Iterable[str]) -> None:
 
 def _metadata() -> dict[str, Any]:
     """The misspelt member is TorchServe's."""
-    extensions = [*EXTENSIONS, "binary_tensor_data"]
+    extensions = [*EXTENSIONS, "binary_tensor_data", "statistics"]
     members = {"name": SERVER_NAME, "version": server_version()}
     return {**members, "extensions": extensions, "extenstion": list(EXTENSIONS)}
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
 
 from modelserver.dialect.ports import Engine
 from modelserver.engine.job import Chunks, Job, Overrun
@@ -97,14 +97,17 @@ def status_of(reply: Reply) -> int:
 
 def handler_headers(pairs: Iterable[tuple[str, str]]) -> Headers:
     """The handler's response headers but those the server writes. Raises InternalError for one HTTP cannot carry."""
-    headers = []
-    for name, value in pairs:
-        if name.lower() in _RESERVED:
-            continue
-        if not _TOKEN.fullmatch(name) or _CONTROL.search(value):
-            raise InternalError(f"Handler set an invalid response header: {name!r}: {value!r}")
-        headers.append((name.encode("ascii"), _encode(value)))
-    return headers
+    return [header for name, value in pairs if (header := _checked(name, value)) is not None]
+
+
+@lru_cache(maxsize=256)
+def _checked(name: str, value: str) -> tuple[bytes, bytes] | None:
+    """A header as HTTP carries it, None for one that the server writes: mostly the same few come again and again."""
+    if name.lower() in _RESERVED:
+        return None
+    if not _TOKEN.fullmatch(name) or _CONTROL.search(value):
+        raise InternalError(f"Handler set an invalid response header: {name!r}: {value!r}")
+    return name.encode("ascii"), _encode(value)
 
 
 def request_headers(exchange: Exchange) -> Headers:

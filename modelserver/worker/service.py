@@ -16,7 +16,7 @@ from modelserver.worker.place import place_of
 from modelserver.worker.profiled import ProfileFile, profiling_asked
 from modelserver.worker.replies import check_result, encode_replies
 from modelserver.worker.rows import decoded_row, raw_row
-from modelserver.worker.translation import Translation, Translator
+from modelserver.worker.translation import Translator
 from modelserver.worker.updates import Updates
 from ts.channel import Channel
 from ts.entry_point import Handle
@@ -47,7 +47,7 @@ class Service:
         self._limit = frame.max_response_size  # bytes of one body
         decode = os.environ.get("TS_DECODE_INPUT_REQUEST", "true").lower() == "true"
         self._row = decoded_row if decode else raw_row
-        self._translator = Translator(frame, *handlers, decode=decode)
+        self._translator = self._new_translator(frame, handlers, decode=decode)
         self._labels: Dimensions = [("ModelName", context.model_name), ("Level", "Model")]
 
     @classmethod
@@ -58,8 +58,15 @@ class Service:
         metrics.set_request_ids(str(uuid4()))  # metrics recorded while the model loads belong to this
         context = make_context(frame, channel, metrics)
         handlers = load_handler(frame, context)
-        kind = ProfiledService if profiling_asked() else cls
+        kind = cls._profiled() if profiling_asked() else cls
         return kind(frame, handlers, context, metrics, updates)
+
+    @classmethod
+    def _profiled(cls) -> type[Service]:
+        return ProfiledService
+
+    def _new_translator(self, frame: Load, handlers: tuple[Handle, Handle], *, decode: bool) -> Translator:
+        return Translator(frame, *handlers, decode=decode)
 
     def handle(self, batch: Batch) -> Replies:
         """Answer every request of a batch. No `Exception` passes, whatever the handler does."""
@@ -93,9 +100,10 @@ class Service:
         self._updates.hold()
         started = perf_counter_ns()
         elapsed = 0
-        translation = Translation([], [], self._limit)
+        failed: list[Reply] = []
         try:
             translation = self._translator.read(batch)
+            failed = translation.failed
             stream = translation.stream(batch, context.channel)
             context.narrow(translation.requests, stream)
             self._metrics.request_ids = context.request_ids
@@ -105,14 +113,13 @@ class Service:
             replies = translation.replies(result, context, stream.begun)
         except Exception as error:
             refused = self._refuse(batch, error, elapsed or perf_counter_ns() - started)
-            return refused_apart(refused, translation.failed)
+            return refused_apart(refused, failed)
         finally:
             context.leave()
         updates = self._updates.release()
         if translation.rows:
             updates.append(self._prediction_time(batch, elapsed))
-        failed = [reply.index for reply in translation.failed]
-        return Replies(batch.id, 200, "", replies, updates, elapsed, None, failed)
+        return Replies(batch.id, 200, "", replies, updates, elapsed, None, [reply.index for reply in failed])
 
     def _prediction_time(self, batch: Batch, elapsed: int) -> Metric:
         ids = ",".join([request.id for request in batch.requests])

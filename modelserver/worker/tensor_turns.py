@@ -75,6 +75,10 @@ class RowsTurn(TensorTurn):
         response = InferResponse(id, self._model.name, self._model.version, outputs)
         return Written(*self._form.write(response, {}))
 
+    def write_step(self, results: list[Any]) -> Written:
+        """Raises `InvalidOutput`."""
+        return Written(self.write(results).element, [])
+
 
 class TensorTurns:
     """Makes the turns of one model."""
@@ -96,7 +100,9 @@ class TensorTurns:
         (row,) = turn.rows
         body = row["body"]
         try:
-            document = body if isinstance(body, dict) else read_object(bytes(body))
+            document = read_object(body) if isinstance(body, str | bytearray) else body
+            if not isinstance(document, dict):
+                return turn
             wanted, binary = wanted_outputs(document)
         except InvalidRequest:  # the handler decides what to make of it
             return turn

@@ -6,13 +6,14 @@ The handler sees only the requests that can be read; each of the others fails al
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from modelserver.oip.failures import InvalidOutput, InvalidRequest
 from modelserver.wire.frames import INFER, PROTOBUF, TORCHSERVE_PROTOBUF, Batch, Load, Part, Reply, Request
 from modelserver.worker.batch_context import BatchContext
+from modelserver.worker.deflation import compress, wanted_coding
 from modelserver.worker.inflation import NotInflatable, inflate
 from modelserver.worker.replies import check_result, encode_replies
 from modelserver.worker.rows import decoded_row, raw_row
@@ -31,6 +32,9 @@ _PROTOBUF: Final = (PROTOBUF, TORCHSERVE_PROTOBUF)
 _TEXT_ENVELOPES: Final = ("", "body")  # under these, results stay what they are
 _LENGTH: Final = b"inference-header-content-length"
 _ENCODING: Final = b"content-encoding"
+_ACCEPTED: Final = b"accept-encoding"
+_NOTED: Final = frozenset({_LENGTH, _ENCODING, _ACCEPTED})
+_NOTED_SIZES: Final = frozenset(map(len, _NOTED))
 _ASKS_FOR_BYTES: Final = b'"binary_data'
 
 
@@ -60,6 +64,8 @@ class Translation:
             reply.index = turn.index
             reply.streamed = turn.index in begun
             reply.headers = _with_defaults(reply.headers, answer.headers)
+            if turn.coding is not None and not reply.streamed:
+                compress(reply, turn.coding)
         if not self.failed:
             return answers
         failed = {reply.index for reply in self.failed}
@@ -70,15 +76,18 @@ class Translation:
         written, start = [], 0
         for turn in self._turns:
             end = start + len(turn.rows)
-            write = turn.write_last if turn.index in begun else turn.write
             try:
-                written.append(write(result[start:end]))
+                written.append(self._way(turn, begun)(result[start:end]))
             except InvalidOutput as error:
                 logger.error("Unable to answer request %s in Open Inference: %s", turn.request.id, error)
                 self.failed.append(_failed(turn.index, 500, error))
                 written.append(Written(b"", []))
             start = end
         return written
+
+    def _way(self, turn: Turn, begun: Collection[int]) -> Callable[[list[Any]], Written]:
+        """How the results of a turn are written."""
+        return turn.write_last if turn.index in begun else turn.write
 
 
 class _TurnStream(Stream):
@@ -88,12 +97,13 @@ class _TurnStream(Stream):
 
     def __init__(self, batch: Batch, channel: Channel, limit: int, turns: list[Turn]) -> None:
         super().__init__(batch, channel, limit)
-        self._turns = {turn.request.id: turn for turn in turns}
+        self._turns = turns
 
     def send(self, pieces: Any, ids: Mapping[int, str], code: int, context: Context) -> None:
         """As in the base class. Raises `InvalidOutput` too."""
-        known = {index: request_id for index, request_id in ids.items() if request_id in self._turns}
-        written = {index: self._turns[request_id].write_piece(pieces[index]) for index, request_id in known.items()}
+        turns = {turn.request.id: turn for turn in self._turns}
+        known = {index: request_id for index, request_id in ids.items() if request_id in turns}
+        written = {index: turns[request_id].write_piece(pieces[index]) for index, request_id in known.items()}
         super().send(written, known, code, context)
 
 
@@ -120,10 +130,18 @@ class Translator:
         failed: list[Reply] = []
         for index, request in enumerate(batch.requests):
             try:
-                turns.append(self._infer_turn(index, request) if batch.kind >= INFER else self._turn(index, request))
+                turns.append(self.new_turn(index, request, batch.kind))
             except Exception as error:
                 failed.append(_failed(index, *_judge(error)))
-        return Translation(turns, failed, self._frame.max_response_size)
+        return self.translation(turns, failed, self._frame.max_response_size)
+
+    def new_turn(self, index: int, request: Request, kind: int) -> Turn:
+        """Read one request. Raises whatever says that it cannot be read."""
+        return self._infer_turn(index, request) if kind >= INFER else self._turn(index, request)
+
+    def translation(self, turns: list[Turn], failed: list[Reply], limit: int) -> Translation:
+        """The batch of these turns."""
+        return Translation(turns, failed, limit)
 
     def _turn(self, index: int, request: Request) -> Turn:
         return Turn(index, request, [self._row(request)], wrapped=self._wrapped)
@@ -134,12 +152,20 @@ class Translator:
         part = request.parts[0]
         if part.mime in _PROTOBUF:
             return self._tensors.of_message(index, request, part)
-        length, encoding = _headers(request)
-        if encoding:
-            part = Part(part.name, part.mime, inflate(part.value, encoding, self._frame.max_request_size))
+        said = _headers(request)
+        if encoding := said.get(_ENCODING):
+            limit = self._frame.max_request_size
+            part = Part(part.name, part.mime, inflate(part.value, encoding.decode("latin-1"), limit))
             request = Request(request.id, [part], _plain(request), request.extra)
+        turn = self._json_turn(index, request, part, said.get(_LENGTH))
+        if accepted := said.get(_ACCEPTED):
+            turn.coding = wanted_coding(accepted)
+        return turn
+
+    def _json_turn(self, index: int, request: Request, part: Part, length: bytes | None) -> Turn:
         if length is not None or self._declared.rows or self._declared.inputs:
-            return self._tensors.of_json(index, request, part.value, length)
+            text = None if length is None else length.decode("latin-1")
+            return self._tensors.of_json(index, request, part.value, text)
         turn = self._turn(index, request)  # the body is the handler's, or an envelope's
         return self._tensors.selecting(turn) if _ASKS_FOR_BYTES in part.value else turn
 
@@ -170,16 +196,13 @@ def _failed(index: int, status: int, reason: object) -> Reply:
     return Reply(index, str(reason).encode("utf-8", "replace"), status)
 
 
-def _headers(request: Request) -> tuple[str | None, str | None]:
-    """Inference-Header-Content-Length and Content-Encoding, in whatever spelling; of several the last one counts."""
-    length = encoding = None
+def _headers(request: Request) -> dict[bytes, bytes]:
+    """Those that say something of the bodies, by their names in lower case; of several the last one counts."""
+    said = {}
     for name, value in request.headers:
-        size = len(name)
-        if size == len(_LENGTH) and name.lower() == _LENGTH:
-            length = value.decode("latin-1")
-        elif size == len(_ENCODING) and name.lower() == _ENCODING:
-            encoding = value.decode("latin-1")
-    return length, encoding
+        if len(name) in _NOTED_SIZES and (lowered := name.lower()) in _NOTED:
+            said[lowered] = value
+    return said
 
 
 def _plain(request: Request) -> list[tuple[bytes, bytes]]:

@@ -345,7 +345,7 @@ class TestVersion2:
     @fixed("open inference over rest")
     def test_extensions(self, server: ContractServer) -> None:
         found = server.request("GET", "/v2").json()
-        assert found["extensions"] == ["kserve", "kubeflow", "binary_tensor_data"]
+        assert found["extensions"] == ["kserve", "kubeflow", "binary_tensor_data", "statistics"]
 
     @check("kserve", 5)
     @fixed("open inference over rest")
@@ -528,6 +528,16 @@ class TestVersion2:
         assert (
             protocol_error(answer, 413) == "Request body exceeds max_request_size of 6553500 bytes once it is inflated."
         )
+
+    @fixed("tensors over rest")
+    def test_compressed_answers(self, server: ContractServer) -> None:
+        """For who names one coding; what libraries name of themselves is several."""
+        tensors = [{"name": "in0", "datatype": "INT8", "shape": [2000], "data": [7] * 2000}]
+        for accepted, expected in {"gzip": "gzip", "deflate": "deflate", "gzip, deflate": None}.items():
+            answer = post(server, "/v2/models/aware/infer", {"inputs": tensors}, {**JSON, "Accept-Encoding": accepted})
+            assert answer.headers.get("content-encoding") == expected
+            assert (int(answer.headers["content-length"]) < 500) == (expected is not None)
+            assert answer.json()["outputs"][0]["data"] == [7] * 2000
 
 
 class TestTokens:

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from openapi_spec_validator import OpenAPIV30SpecValidator
 from rest_doubles import MemoryEngine, Response, Service
 
 from modelserver.engine.requests import Registered, Registration, VersionStatus, WorkerStatus
 from modelserver.errors import BadRequest, Cause, Certificate, ModelNotFound, ServiceUnavailable, WorkerError
-from modelserver.rest.operations import OPEN_INFERENCE, Operation
+from modelserver.rest.open_inference_operations import OPEN_INFERENCE
+from modelserver.rest.operation import Operation
 from modelserver.settings.open_inference import Declaration, DeclaredTensor
 from modelserver.settings.table import Settings
 from modelserver.settings.version import version as server_version
@@ -136,7 +136,7 @@ class TestServer:
         assert said(service().request("GET", "/v2/")) == {
             "name": "Torchserve",
             "version": server_version(),
-            "extensions": ["kserve", "kubeflow", "binary_tensor_data"],
+            "extensions": ["kserve", "kubeflow", "binary_tensor_data", "statistics"],
             "extenstion": ["kserve", "kubeflow"],
         }
 
@@ -375,6 +375,8 @@ class TestDescription:
 
     @pytest.mark.parametrize("apis", [("Inference",), ("Inference", "Management", "Metrics")])
     def test_the_protocol_stands_in_the_document_where_it_is_served(self, apis: tuple[str, ...]) -> None:
+        from openapi_spec_validator import OpenAPIV30SpecValidator  # slow: not while tests are collected
+
         described = self.document(ON, *apis)
         assert [str(error) for error in OpenAPIV30SpecValidator(described).iter_errors()] == []
         paths = {operation.path for operation in OPEN_INFERENCE}

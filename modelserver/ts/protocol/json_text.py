@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +12,9 @@ _MANY: Final = 32  # floats in a list: what models mostly answer, and what takes
 _FEW: Final = 16  # members of an object that is looked through for them
 _SLICE: Final = 128  # floats that are written at a time: one that Python writes differently slows its slice down
 _DEEP: Final = 4  # lists and objects in one another
+_HOLDING: Final = (list, dict)
 
-_dump = json.JSONEncoder().encode
+_dump_slowly = json.JSONEncoder().encode
 _dump_indented = json.JSONEncoder(indent=2).encode
 _format = msgspec.json.format
 _write_floats = msgspec.json.Encoder().encode
@@ -30,8 +32,30 @@ def _has_floats(value: Any, depth: int = _DEEP) -> bool:
             return len(value) >= _MANY
         return depth > 0 and _has_floats(value[0], depth - 1)
     if type(value) is dict and depth and len(value) <= _FEW:
-        return any(_has_floats(member, depth - 1) for member in value.values())
+        for member in value.values():
+            if type(member) in _HOLDING and _has_floats(member, depth - 1):
+                return True
     return False
+
+
+def _dump(value: Any) -> str:
+    """As `json.dumps` does, whose encoder makes itself anew for every call."""
+    if _pieces is None:
+        return _dump_slowly(value)
+    try:
+        return "".join(_pieces(value, 0))
+    except RecursionError:  # it has not looked out for circles, of which another error tells
+        return _dump_slowly(value)
+
+
+def _refuse(value: object) -> Any:
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
+# Without a memory for circles, which an error would leave behind in it. Python may come without this encoder.
+_pieces = c_make_encoder and c_make_encoder(
+    None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True
+)
 
 
 def _write_plain(value: Any) -> bytes:

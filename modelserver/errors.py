@@ -35,6 +35,8 @@ class Cause(StrEnum):
     NO_WORKER = "no worker"
     QUEUE_FULL = "queue full"
     NO_TICKET = "no idle worker"
+    SEQUENCES_FULL = "too many sequences"
+    SEQUENCE_CLOSED = "sequence closed"
     DEADLINE = "deadline passed"
     REPLY_TOO_LARGE = "reply too large"
 
@@ -251,7 +253,7 @@ class InternalError(ServerError):
 
 
 class MessageTooLarge(ServerError):
-    """A gRPC message over `max_request_size`: the client knows already, grpcio has told it."""
+    """A gRPC message over `max_request_size`; unless it was packed, grpcio has told the client already."""
 
     status = 413
     grpc = "RESOURCE_EXHAUSTED"

@@ -8,14 +8,14 @@ from itertools import count
 from typing import Final
 
 from modelserver.archives.archive import Archive
-from modelserver.engine.batcher import DynamicBatcher
-from modelserver.engine.concurrent import ConcurrentScheduler
-from modelserver.engine.concurrent_version import ConcurrentVersion
+from modelserver.archives.naming import is_reachable
+from modelserver.engine.batching import scheduler_of, version_kind
 from modelserver.engine.launchers import Launch, cpu_launcher, torchrun
 from modelserver.engine.load import load_frame
 from modelserver.engine.placement import Placement, Seat, Slices
 from modelserver.engine.ports import Events, WorkerPort, WorkerSpec
 from modelserver.engine.requests import Registration
+from modelserver.engine.sequence_version import MembershipReader, SequenceVersion, nothing_said
 from modelserver.engine.slot import SlotFactory, SlotOwner, WorkerSlot
 from modelserver.engine.version import ModelVersion
 from modelserver.errors import BadRequest, WorkerInitialization
@@ -40,8 +40,9 @@ class Assembly:
         cpus: int,
         environ: Mapping[str, str],
         cpu_launcher: Sequence[str] | None = None,
+        memberships: MembershipReader = nothing_said,
     ) -> None:
-        """`cpu_launcher` are its arguments, None to do without."""
+        """`cpu_launcher` are its arguments, None to do without; `memberships` reads what requests say of sequences."""
         self._settings = settings
         self._placement = placement
         self._port = port
@@ -49,26 +50,21 @@ class Assembly:
         self._cpus = cpus
         self._environ = environ
         self._cpu_launcher = cpu_launcher
+        self._memberships = memberships
         self._ids = count(settings.initial_worker_port)
         self._next_parallel_id = settings.initial_distribution_port
 
     def version(self, archive: Archive, options: ModelOptions) -> ModelVersion:
         """A version without workers, not yet registered."""
-        concurrent = options.async_communication
-        scheduler = (ConcurrentScheduler if concurrent else DynamicBatcher)(
-            batch_size=options.batch_size,
-            max_delay=options.max_batch_delay / 1000,
-            capacity=options.job_queue_size,
-            max_bytes=options.job_queue_bytes,
-            tickets=options.use_job_ticket,
-        )
-        version = (ConcurrentVersion if concurrent else ModelVersion)(
+        version = version_kind(options)(
             archive=archive,
             options=options,
-            scheduler=scheduler,
+            scheduler=scheduler_of(options),
             slots=self._slots(archive, options),
             events=self._events,
         )
+        if isinstance(version, SequenceVersion):
+            version.stated = self._memberships
         bounds = self.cap(options, version.min_workers, version.max_workers, version.name)
         version.min_workers, version.max_workers = bounds
         return version
@@ -77,6 +73,10 @@ class Assembly:
         """How the archive is to be served; what is odd about it is logged."""
         if archive.config_error:
             self._events.log("ERROR", "archive.model.ModelArchive", archive.config_error)
+        if not is_reachable(archive.version):
+            text = f"Version {archive.version!r} of model {archive.model_name} cannot be named in a URL"
+            after = "REST calls reach it only while it is the default."
+            self._events.log("WARN", "archive.model.ModelArchive", f"{text}: {after}")
         requested = Requested(
             batch_size=registration.batch_size,
             max_batch_delay=registration.max_batch_delay,

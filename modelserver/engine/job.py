@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from modelserver.errors import ServerError
 from modelserver.wire.frames import PREDICT, Reply, Request
@@ -39,6 +39,14 @@ class Place(IntEnum):
     DONE = 3
 
 
+class Membership(NamedTuple):
+    """What a request says of its sequence; an id of "" is one that the server is to make."""
+
+    id: str
+    start: bool = False
+    end: bool = False
+
+
 class Job:
     """A predict, explain or describe call.
 
@@ -64,6 +72,7 @@ class Job:
         "reply",
         "request",
         "sent",
+        "sequence",
         "size",
         "tick",
         "timeout",
@@ -89,6 +98,7 @@ class Job:
         self.handler_ns = 0  # that its batch spent in the handler
         self.worker = ""  # name of the worker that got it: `W-9000-digits_1.0`
         self.size = 0  # bytes of the body
+        self.sequence: Membership | None = None  # counts for versions with sequences only, and then has an id
         self.timeout = 0.0  # seconds that the client waits; 0: without limit
         self.tick: dict[Job, None] | None = None  # where it stands in the wheel of deadlines
         self.place = Place.QUEUED

@@ -24,6 +24,7 @@ def load_frame(archive: Archive, options: ModelOptions, settings: Settings, gpu:
         model_version=archive.version,
         max_request_size=settings.max_request_size,
         open_inference=_declared(options.open_inference),
+        continuous=options.continuous_batching and not options.async_communication,
     )
 
 

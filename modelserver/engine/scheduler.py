@@ -1,7 +1,7 @@
 """The one interface of all batching kinds: a pure state machine that is told what happens and answers what to do.
 
-Times are seconds of one monotonic clock, passed in. Workers are known by their id. Asynchronous workers have another
-class behind this interface, and so will sequences and continuous batching: no other engines.
+Times are seconds of one monotonic clock, passed in. Workers are known by their id. Asynchronous workers,
+continuous batching and sequences have other classes behind this interface: no other engines.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Send(NamedTuple):
     worker: int
     batch: int  # id, unique within the scheduler
     jobs: list[Job]
+    continued: int = 0  # so many at the head go on since the last batch of that worker (continuous batching)
 
 
 class Wake(NamedTuple):
@@ -44,7 +45,29 @@ class Withdraw(NamedTuple):
     job: Job
 
 
-Action = Send | Wake | Withdraw
+class Refuse(NamedTuple):
+    """Answer a job that was waiting: the sequence it belongs to is closed."""
+
+    job: Job
+    cause: Cause
+    detail: str  # one line an operator can act on
+
+
+class Opened(NamedTuple):
+    """A sequence has begun: nothing to do."""
+
+    sequence: str  # id
+
+
+class Closed(NamedTuple):
+    """A sequence is over: nothing to do."""
+
+    sequence: str  # id
+    why: str
+    lost: bool = False  # with what its worker knew, though neither its time nor its handler has ended it
+
+
+Action = Send | Wake | Withdraw | Refuse | Opened | Closed
 
 
 class Lost(NamedTuple):

@@ -93,7 +93,7 @@ class ModelVersion:
         jobs = self.scheduler.running(slot.id, frame.batch)
         if not jobs:
             return  # an answer to a batch that was given up meanwhile
-        if not _fits(frame, len(jobs)):
+        if not fits(frame, len(jobs)):
             slot.kill(Cause.PROTOCOL, f"answered a batch of {len(jobs)} with replies to other requests")
             return  # its jobs fail with it
         if type(frame) is Chunk:
@@ -374,7 +374,7 @@ class ModelVersion:
         )
 
 
-def _fits(frame: Replies | Chunk, size: int) -> bool:
+def fits(frame: Replies | Chunk, size: int) -> bool:
     """Whether a frame answers the requests of a batch of that size: a broken worker must leave no job unanswered."""
     if isinstance(frame, Chunk) or frame.code != 200:
         return all(0 <= reply.index < size for reply in frame.replies)

@@ -10,6 +10,7 @@ from modelserver.settings.model_yaml import Stated, read_yaml
 from modelserver.settings.models_property import Entry, find_entry
 from modelserver.settings.notices import Notice
 from modelserver.settings.open_inference import Declaration
+from modelserver.settings.sequence_keys import SequenceKeys
 from modelserver.settings.snapshot import SavedVersion
 from modelserver.settings.table import Settings
 from modelserver.settings.torchrun import Torchrun
@@ -63,6 +64,7 @@ class ModelOptions:
     use_venv: bool
     runtime: str  # of the workers: python, python3, LSP
     open_inference: Declaration = Declaration()  # noqa: RUF009  # frozen
+    sequence_keys: SequenceKeys = SequenceKeys()  # noqa: RUF009  # frozen
 
 
 def resolve(
@@ -107,6 +109,7 @@ def resolve(
         use_venv=stated.use_venv and runtime == "python",
         runtime=runtime,
         open_inference=stated.open_inference,
+        sequence_keys=SequenceKeys.of(settings),
     )
     return options, notices
 

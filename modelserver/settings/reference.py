@@ -118,8 +118,7 @@ def _key_cells(row: Row) -> tuple[str, ...]:
 
 def _option_cells(name: str) -> tuple[str, ...]:
     key = KEYS[name]
-    note = " (no effect in this version)" if key.field in unserved.OPTIONS else ""
-    return _code(name), key.form, key.help + note
+    return _code(name), key.form, key.help
 
 
 @cache

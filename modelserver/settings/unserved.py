@@ -16,10 +16,6 @@ KEYS: Final = (
 # Key -> the value that is served.
 FORMATS: Final = {"snapshot_store": "filesystem", "snapshot_dynamodb_table": "Snapshots"}
 STATED: Final = ("workflow_store", "enable_workflow_api")  # have a value that nobody has asked for
-OPTIONS: Final = {
-    "continuous_batching": "continuousBatching",
-    "sequence_batching": "sequenceBatching",
-}
 
 
 def unserved_settings(settings: Settings) -> list[Notice]:
@@ -40,8 +36,7 @@ def _unserved(key: str, source: str) -> Notice:
 
 def unserved_options(model: str, version: str, options: ModelOptions) -> list[Notice]:
     """The same for the configuration of a model."""
-    return [
-        Notice("WARN", "archive.model.ModelConfig", f"Model {model} {version}: {key} has no effect in this version")
-        for field, key in OPTIONS.items()
-        if getattr(options, field)
-    ]
+    if not (options.async_communication and options.continuous_batching):
+        return []
+    text = "continuousBatching has no effect beside asyncCommunication: such handlers have requests join by themselves"
+    return [Notice("WARN", "archive.model.ModelConfig", f"Model {model} {version}: {text}")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,8 @@ class BatchLines:
     def write(self, record: BatchDone) -> None:
         """Update metrics and write the first lines; the last ones now if no request follows."""
         head, tail, source = self._forms.get(record.worker) or self._new_forms(record.worker)
+        if self._tails:
+            self._release_steps(record.ids)
         clock, replied = self._scribe.clock, record.replied
         if not head.silent:
             sent = clock.stamps[int((record.sent + clock.offset) * 1000)]
@@ -72,6 +75,12 @@ class BatchLines:
         tail.missing -= 1
         if not tail.missing:
             tail.form.repeat(tail.fields)
+
+    def _release_steps(self, ids: Sequence[str]) -> None:
+        """With continuous batching a request is in one batch after the other: the last ones wait for it no longer."""
+        for request_id in ids:
+            if request_id in self._tails:
+                self.request_written(request_id)
 
     def release(self, until: float) -> None:
         """Wait no longer for requests of batches that were answered before that moment."""

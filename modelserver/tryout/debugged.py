@@ -6,6 +6,7 @@ import pdb
 from bdb import BdbQuit
 
 from modelserver.wire.frames import Batch, Replies
+from modelserver.worker.continuous_service import ContinuousService
 from modelserver.worker.failures import ResultRejected
 from modelserver.worker.service import Service
 
@@ -17,6 +18,10 @@ class DebuggedService(Service):
         if not isinstance(error, ResultRejected | BdbQuit):
             debug(error)
         return super()._refuse(batch, error, elapsed)
+
+
+class DebuggedContinuousService(DebuggedService, ContinuousService):
+    """The same for batches that are steps."""
 
 
 def debug(error: BaseException) -> None:

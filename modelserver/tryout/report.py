@@ -25,6 +25,7 @@ class Report:
         self._batch: list[Trial] = []
         self._run = 1
         self._begun: set[Path] = set()  # files that have a first piece
+        self._going_on: set[int] = set()  # numbers of requests that are in the midst of their steps
 
     def begin(self, batch: list[Trial], run: int) -> None:
         """What is answered from now on."""
@@ -46,13 +47,23 @@ class Report:
         """Print the answers of the batch."""
         if replies.code == 200:
             for reply in replies.replies:
-                self._answer(self._batch[reply.index], reply, "last piece" if reply.streamed else "")
+                self._answer(self._batch[reply.index], reply, self._piece(reply, replies))
         else:
             self._refusal(replies)
         for metric in replies.metrics:
             if metric.name != PREDICTION_METRIC:  # which the next line tells
                 _tell(f"metric {metric.name}: {metric.value:g} {metric.unit}")
         _tell(f"run {self._run}: a batch of {len(self._batch)} in {replies.handler_ns / 1e6:.3f} ms")
+
+    def _piece(self, reply: Reply, replies: Replies) -> str:
+        """What the reply is of its answer, if that is not whole."""
+        number = self._batch[reply.index].number
+        begun = reply.streamed or number in self._going_on
+        if reply.index in replies.going_on:
+            self._going_on.add(number)
+            return "piece"
+        self._going_on.discard(number)
+        return "last piece" if begun else ""
 
     def unloaded(self, code: int, failure: Failure) -> None:
         """Print why the model was not loaded."""

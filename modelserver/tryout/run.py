@@ -18,11 +18,12 @@ from modelserver.settings.model_options import ModelOptions
 from modelserver.settings.table import Settings
 from modelserver.tryout.awaited import AwaitedService, DebuggedAwaitedService
 from modelserver.tryout.command_line import Options, parse
-from modelserver.tryout.debugged import DebuggedService, debug
+from modelserver.tryout.debugged import DebuggedContinuousService, DebuggedService, debug
 from modelserver.tryout.inputs import BadInput, Trial, batches, kind_of, read_trials
 from modelserver.tryout.report import Report
 from modelserver.tryout.stage import as_worker, equip, frame_of, model_options, opened
 from modelserver.wire.frames import Batch, Load
+from modelserver.worker.continuous_service import ContinuousService
 from modelserver.worker.failures import LoadFailed
 from modelserver.worker.service import Service
 
@@ -91,6 +92,8 @@ def _run(options: Options, settings: Settings, trials: list[Trial]) -> int:
 def _kind(options: Options, model: ModelOptions) -> type[Service]:
     if model.async_communication:
         return DebuggedAwaitedService if options.pdb else AwaitedService
+    if model.continuous_batching:
+        return DebuggedContinuousService if options.pdb else ContinuousService
     return DebuggedService if options.pdb else Service
 
 
@@ -109,9 +112,20 @@ def _call(service: Service, report: Report, options: Options, trials: list[Trial
     kind = kind_of(options)
     for run in range(1, options.repeat + 1):
         for number, batch in enumerate(batches(trials, options.batch_size)):
-            report.begin(batch, run)
-            replies = service.handle(Batch(number, kind, [trial.request for trial in batch]))
-            if replies.failure is not None and replies.failure.detail.startswith(_QUIT):
+            if not _answer(service, report, Batch(number, kind, []), batch, run):
                 return 1
-            report.end(replies)
     return int(report.failed > 0)
+
+
+def _answer(service: Service, report: Report, batch: Batch, trials: list[Trial], run: int) -> bool:
+    """Give these requests to the handler until none of them goes on; False if the user has left the debugger."""
+    while trials:
+        report.begin(trials, run)
+        batch.requests = [trial.request for trial in trials]
+        replies = service.handle(batch)
+        if replies.failure is not None and replies.failure.detail.startswith(_QUIT):
+            return False
+        report.end(replies)
+        trials = [trials[index] for index in replies.going_on]
+        batch.continued = len(trials)
+    return True

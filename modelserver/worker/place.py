@@ -25,6 +25,8 @@ def place_of(handle: Any) -> str:
 
 def _functions(handle: Any) -> Iterator[Any]:
     """The entry point, then the steps of its handler."""
+    if not hasattr(handle, "__self__") and hasattr(handle, "__wrapped__"):
+        yield from _functions(handle.__wrapped__)
     owner = getattr(handle, "__self__", handle)
     for wrapped in ("_handle_fn", "handler"):  # an envelope's, a pipeline's
         inner = getattr(owner, wrapped, None)

@@ -44,6 +44,11 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "404 for a target with scheme and host (`GET http://host/ping`), 500 for one without a path (`OPTIONS *`)",
             "serves the path of the first; the second is `/`",
         ),
+        "line ends": Difference(
+            "takes lines of heads and of chunks that end without CR",
+            f"{BAD_REQUEST}: a proxy that sees other requests than the server would let one client speak for another",
+            "Write lines of hand-made requests (`printf` into `nc`) with CR and LF.",
+        ),
         "body too large": Difference(
             "answers a body over `max_request_size` with a bare 413",
             "answers 413 with the JSON of any error, an `x-request-id`, and a line in the access log",
@@ -250,6 +255,35 @@ TOPICS: dict[str, dict[str, Difference]] = {
             "503 at once, for those that wait too",
         ),
     },
+    "Stateful models": {
+        "sequence header names": Difference(
+            "finds the headers of sequences in exactly one spelling", "finds them in any, as all headers"
+        ),
+        "renamed sequence headers": Difference(
+            "does not tell workers of `ts_header_key_sequence_id` and its like: handlers look for the default names",
+            "tells them",
+        ),
+        "sequence stalls": Difference(
+            "serves no more than `batchSize` sequences of a worker at a time: requests of others wait until one of "
+            "these is idle for `sequenceMaxIdleMSec`",
+            "a request never waits for sequences that have none",
+        ),
+        "sequences without idle limit": Difference(
+            "without `sequenceMaxIdleMSec` every request to a stateful model is a 500, `NullPointerException`",
+            "serves them, and warns that sequences do not end by being idle",
+        ),
+        "sequence crash": Difference(
+            "a worker of a stateful model that dies is never started again",
+            "its sequences are closed, what waits in them is refused with 503, and it is started again as any other",
+        ),
+        "sequence queue": Difference(
+            "`jobQueueStatus` of a stateful model does not count requests that wait in sequences", "counts them"
+        ),
+        "sequence end": Difference(
+            "ends a sequence at its handler's word (the end header in its answer) only with continuous batching",
+            "does so for every stateful model",
+        ),
+    },
     "Workers": {
         "restart at once": Difference(
             "waits a second before the first restart of a worker",
@@ -277,6 +311,14 @@ TOPICS: dict[str, dict[str, Difference]] = {
         "asynchronous batches": Difference(
             "with `asyncCommunication` and a batch size above 1, leaves requests unanswered",
             "calls the handler once for each batch, any number of batches at a time",
+        ),
+        "continuous describe": Difference(
+            "with continuous batching, `customized=true` waits for ever while the handler streams, as does the model",
+            "asks the handler between two steps",
+        ),
+        "continuous end at once": Difference(
+            "with continuous batching, never answers a request whose stopping criterion is true after the first step",
+            "answers it like any other",
         ),
         "first gpu": Difference(
             "gives GPU 1 to the first worker of a machine with several",
@@ -515,6 +557,14 @@ TOPICS: dict[str, dict[str, Difference]] = {
         "grpc without sequences": Difference(
             "`StreamPredictions2` to a model without `sequenceBatching` ends with `UNKNOWN`",
             "serves the messages as requests of their own, the answers of one `sequence_id` in order",
+        ),
+        "grpc calls of sequences": Difference(
+            "`Predictions` and `StreamPredictions` of a stateful model wait for ever",
+            "belong to the sequence in `sequence_id`, or begin one, whose id the answer has",
+        ),
+        "continuous grpc": Difference(
+            "with continuous batching a call gets the first piece of its answer and never ends",
+            "gets every piece, and its end; `Predictions` gets them joined",
         ),
         "grpc sequence headers": Difference(
             "never sees the input `ts_request_sequence_start`, and tells every handler that the sequence ends",

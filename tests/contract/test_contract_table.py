@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,17 @@ LISTS = {
 }
 
 
-def numbered() -> Iterator[tuple[str, int]]:
+@cache
+def numbered() -> frozenset[tuple[str, int]]:
     """List and number of every `check` that decorates a test."""
-    for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                yield from filter(None, map(check_of, node.decorator_list))
+    texts = (path.read_text() for path in TESTS.rglob("test_*.py"))
+    return frozenset(pair for text in texts if "check(" in text for pair in numbered_in(text))
+
+
+def numbered_in(text: str) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield from filter(None, map(check_of, node.decorator_list))
 
 
 def check_of(decorator: ast.expr) -> tuple[str, int] | None:

@@ -61,14 +61,11 @@ def test_the_warning_names_the_place(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("continuousBatching", True), ("sequenceBatching", True)],
-)
-def test_options_of_a_model(key: str, value: object) -> None:
-    (notice,) = unserved_options("m", "1.0", options({key: value}))
+def test_continuous_batching_is_not_for_asynchronous_handlers() -> None:
+    assert unserved_options("m", "1.0", options({"continuousBatching": True})) == []
+    (notice,) = unserved_options("m", "1.0", options({"continuousBatching": True, "asyncCommunication": True}))
     assert notice.level == "WARN"
-    assert notice.message == f"Model m 1.0: {key} has no effect in this version"
+    assert notice.message.startswith("Model m 1.0: continuousBatching has no effect beside asyncCommunication")
 
 
 @pytest.mark.parametrize(
@@ -111,4 +108,3 @@ def of_arguments(node: ast.Attribute) -> bool:
 
 def test_every_name_is_one_of_the_table() -> None:
     assert all(hasattr(Settings(), key) for key in (*unserved.KEYS, *unserved.FORMATS, *unserved.STATED))
-    assert all(hasattr(options({}), field) for field in unserved.OPTIONS)

@@ -327,3 +327,6 @@ class Handler:
     assert (replies.code, replies.failed) == (200, [1])
     assert json.loads(replies.replies[0].body) == {"seen": [1, 2]}
     assert replies.replies[1].status == 400
+    assert [metric.name for metric in replies.metrics] == ["PredictionTime"]
+    (unseen,) = run(service, batch(requests[1], kind=INFER))
+    assert (unseen.failed, unseen.metrics) == ([0], []), "no batch of the handler's is counted"

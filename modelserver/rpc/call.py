@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -14,39 +15,42 @@ from grpc import aio
 from modelserver.dialect.ports import Telemetry
 from modelserver.engine.job import Job
 from modelserver.errors import MalformedMessage, MessageTooLarge
+from modelserver.rpc.inflation import GZIP, inflated
 from modelserver.wire.frames import DESCRIBE
 
 _SHORTEST: Final = 0.001  # seconds; a job without patience is one without deadline
 # Seconds in which we hear that there is no message because the client has left: this task is cancelled then.
 _AFTERTHOUGHT: Final = 0.01
 _PEER = re.compile(r"ipv[46]:(.*)")
+_PEERS: Final = 1024  # whose addresses are kept as access lines have them: clients make many calls on a connection
 
 
 class Call:
     """A call, and the job made from it, if any. Messages are bytes."""
 
-    __slots__ = ("_peer", "context", "job", "received", "target", "telemetry")
+    __slots__ = ("_limit", "_peer", "context", "job", "received", "target", "telemetry")
 
-    def __init__(self, target: str, context: Any, telemetry: Telemetry) -> None:
+    def __init__(self, target: str, context: Any, telemetry: Telemetry, limit: int) -> None:
         self.target = target  # `package.Service/Method`
         self.context = context  # of grpcio
         self.received = time.monotonic()
         self.job: Job | None = None  # once the engine has accepted it
         self.telemetry = telemetry
+        self._limit = limit  # bytes of a message
         self._peer: str = context.peer()  # once the client has left, nobody knows it any more
 
     async def read(self) -> bytes | None:
-        """The next message; None when the client sends no more. Raises MessageTooLarge."""
+        """The next message; None when the client sends no more. Raises MessageTooLarge, MalformedMessage."""
         message: bytes = await self.context.read()
         if message is not aio.EOF:
-            return message
+            return await inflated(message, self._limit) if message[:1] == GZIP else message
         # A call that grpcio itself has ended has no peer any more; one whose client has left still has.
         if not self.context.peer():
             raise MessageTooLarge
         return None
 
     async def read_one(self) -> bytes:
-        """The only message. Raises MessageTooLarge, and MalformedMessage if there is none."""
+        """The only message. Raises MessageTooLarge, MalformedMessage, the latter also if there is none."""
         message = await self.read()
         if message is None:
             await asyncio.sleep(_AFTERTHOUGHT)
@@ -89,6 +93,7 @@ def _facts_of(job: Job) -> tuple[str, str, str, str, float, float]:
     return job.worker, job.model, job.label, job.request.id, job.sent, job.replied
 
 
+@lru_cache(_PEERS)
 def remote_of(peer: str) -> str:
     """A client's address as access lines have it."""
     found = _PEER.fullmatch(peer)

@@ -17,7 +17,9 @@ from modelserver.rpc.call import Call
 from modelserver.rpc.jobs import Answered, Jobs
 from modelserver.rpc.render import Refusal
 
-_AHEAD: Final = 1024  # requests of one call that are read before the first of them is answered
+# What of one call is read before the first of it is answered: requests, and bytes of them and of their answers.
+_AHEAD: Final = 1024
+_AHEAD_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +69,25 @@ class _Conversation:
         self._tongue = tongue
         self._answers: set[asyncio.Task[None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}  # of each order that is owed an answer
-        self._room = asyncio.Semaphore(_AHEAD)
+        self._held = 0  # bytes of requests without an answer, and of answers that wait to be written
+        self._left = asyncio.Event()  # one of them
         self._pen = asyncio.Lock()  # one message is written at a time
 
     async def run(self) -> None:
         try:
-            await self._room.acquire()
             while (message := await self._call.read()) is not None:
                 self._take(message)
-                await self._room.acquire()
+                await self._have_room()
             while self._answers:
                 await asyncio.wait(self._answers)
         finally:
             for answer in self._answers:
                 answer.cancel()
+
+    async def _have_room(self) -> None:
+        while len(self._answers) >= _AHEAD or self._held > _AHEAD_BYTES:
+            self._left.clear()
+            await self._left.wait()
 
     def _take(self, message: bytes) -> None:
         question = self._tongue.question(message, self._call.patience)
@@ -88,7 +95,9 @@ class _Conversation:
         answer = asyncio.create_task(self._answer(work, question, self._last.get(question.order)))
         self._answers.add(answer)
         self._last[question.order] = answer
-        answer.add_done_callback(lambda answer: self._forget(answer, question.order, work))
+        size = len(message)
+        self._held += size
+        answer.add_done_callback(lambda answer: self._forget(answer, question.order, work, size))
 
     def _begin(self, question: Question) -> tuple[Job, Answered] | Refusal:
         """Submit at once, so that jobs wait in the order of their requests."""
@@ -102,13 +111,17 @@ class _Conversation:
                 self._call.record_job(job, ok=False)
             return self._tongue.refuse(error)  # not the error, which refers to whoever called this
 
-    def _forget(self, answer: asyncio.Task[None], order: str, work: tuple[Job, Answered] | Refusal) -> None:
+    def _forget(self, answer: asyncio.Task[None], order: str, work: tuple[Job, Answered] | Refusal, size: int) -> None:
         if answer.cancelled() and not isinstance(work, Refusal):
             self._jobs.withdraw(work[0])  # as it does itself, if it had begun
         self._answers.discard(answer)
         if self._last.get(order) is answer:
             del self._last[order]
-        self._room.release()
+        self._let_go(size)
+
+    def _let_go(self, size: int) -> None:
+        self._held -= size
+        self._left.set()
 
     async def _answer(
         self, work: tuple[Job, Answered] | Refusal, question: Question, earlier: asyncio.Task[None] | None
@@ -123,10 +136,12 @@ class _Conversation:
             pass  # the client has left, as the call's own task is told
 
     async def _send(self, job: Job, answered: Answered, question: Question, earlier: asyncio.Task[None] | None) -> None:
-        ok = False
+        ok, size = False, 0
         try:
             with self._jobs.withdrawing(job):
                 reply = await self._jobs.first_reply(job, answered)
+                size = len(reply.body)
+                self._held += size
                 await _after(earlier)
                 async for piece in self._jobs.pieces(job, reply):
                     async with self._pen:
@@ -136,6 +151,7 @@ class _Conversation:
             await _after(earlier)
             await self._refuse(self._tongue.refuse(error), question)
         finally:
+            self._let_go(size)
             self._call.record_job(job, ok=ok)
 
     async def _refuse(self, refusal: Refusal, question: Question) -> None:

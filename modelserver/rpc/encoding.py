@@ -12,6 +12,9 @@ from google.protobuf.message import DecodeError
 from modelserver.errors import MalformedMessage
 from modelserver.rpc.messages import OrderedPredictionsRequest
 
+# A microsecond of the loop's time is what each costs that may take but four bytes.
+_MOST_INPUTS: Final = 10_000
+
 _PREDICTION: Final = b"\x0a"  # field 1, bytes
 _SEQUENCE_ID: Final = b"\x12"  # field 2, string
 _INFER_RESPONSE: Final = b"\x12"  # field 2, message
@@ -27,7 +30,10 @@ def parse(message_class: Any, data: bytes) -> Any:
 
 def prediction_request(data: bytes) -> Any:
     """A `PredictionsRequest` whose entries stand in the client's order. Raises MalformedMessage."""
-    return parse(OrderedPredictionsRequest, data)
+    request = parse(OrderedPredictionsRequest, data)
+    if len(request.input) > _MOST_INPUTS:
+        raise MalformedMessage(f"The request has more than {_MOST_INPUTS} inputs.")
+    return request
 
 
 def prediction_response(body: bytes, sequence_id: str = "") -> bytes:
@@ -46,6 +52,8 @@ def stream_infer_response(response: bytes) -> bytes:
 
 def _varint(number: int) -> bytes:
     """Seven bits a byte, the lowest first."""
+    if number <= 0x7F:
+        return number.to_bytes(1, "little")
     data = bytearray()
     while number > 0x7F:
         data.append(number & 0x7F | 0x80)

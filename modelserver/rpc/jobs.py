@@ -24,6 +24,7 @@ class Jobs:
     def __init__(self, engine: Engine, max_response_size: int) -> None:
         self._engine = engine
         self._limit = max_response_size  # bytes of a response that is put together from pieces
+        self._loop = asyncio.get_running_loop()
         self._ids = RequestIds()
 
     def new(
@@ -56,7 +57,7 @@ class Jobs:
 
     def submit(self, job: Job, version: str) -> Answered:
         """Give a job to a version ("": the default one). Raises what the engine raises."""
-        answered: Answered = asyncio.get_running_loop().create_future()
+        answered: Answered = self._loop.create_future()
         job.done = partial(tell, answered)
         self._engine.submit(job, version or None)
         return answered
@@ -92,10 +93,19 @@ class Jobs:
         except Overrun as error:
             raise InternalError(f"The client reads too slowly: {error}.") from error
 
-    async def whole(self, job: Job, reply: Reply) -> bytes:
-        """All pieces put together. Raises InternalError for more than a reply may have."""
-        if job.chunks is None:
-            return reply.body
+    async def whole(self, job: Job, answered: Answered) -> bytes:
+        """The body of the reply, all its pieces put together; whoever leaves early takes the job along.
+
+        Raises the job's ServerError, InternalError for more than a reply may have.
+        """
+        try:
+            reply = await self.first_reply(job, answered)
+            return reply.body if job.chunks is None else await self._joined(job, reply)
+        except BaseException:
+            self.withdraw(job)
+            raise
+
+    async def _joined(self, job: Job, reply: Reply) -> bytes:
         joined = bytearray()
         async for piece in self.pieces(job, reply):
             joined += piece

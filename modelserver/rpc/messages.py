@@ -691,12 +691,26 @@ POOL.AddSerializedFile(
 # modelserver/routed.proto
 POOL.AddSerializedFile(
     b'\n\x18modelserver/routed.prot'
-    b'o\x12\x12modelserver.routed"g\n\x11'
-    b'ModelInferRequest\x12\x1d\n\nmode'
-    b'l_name\x18\x01 \x01(\tR\tmodelName\x12#'
-    b'\n\rmodel_version\x18\x02 \x01(\tR\x0cmo'
-    b'delVersion\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02i'
-    b'db\x06proto3'
+    b'o\x12\x12modelserver.routed"\x9c\x02\n'
+    b'\x11ModelInferRequest\x12\x1d\n\nmod'
+    b'el_name\x18\x01 \x01(\tR\tmodelName\x12'
+    b'#\n\rmodel_version\x18\x02 \x01(\tR\x0cm'
+    b'odelVersion\x12\x0e\n\x02id\x18\x03 \x01(\tR\x02'
+    b'id\x12U\n\nparameters\x18\x04 \x03(\x0b25.'
+    b'modelserver.routed.ModelI'
+    b'nferRequest.ParametersEnt'
+    b'ryR\nparameters\x1a\\\n\x0fParamet'
+    b'ersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03ke'
+    b'y\x123\n\x05value\x18\x02 \x01(\x0b2\x1d.models'
+    b'erver.routed.ParameterR\x05v'
+    b'alue:\x028\x01"\xa3\x01\n\tParameter\x12\x1f\n'
+    b'\nbool_param\x18\x01 \x01(\x08H\x00R\tbool'
+    b'Param\x12!\n\x0bint64_param\x18\x02 \x01('
+    b'\x03H\x00R\nint64Param\x12#\n\x0cstring'
+    b'_param\x18\x03 \x01(\tH\x00R\x0bstringPar'
+    b'am\x12#\n\x0cuint64_param\x18\x05 \x01(\x04H'
+    b'\x00R\x0buint64ParamB\x08\n\x06choiceb'
+    b'\x06proto3'
 )
 # fmt: on
 
@@ -752,3 +766,4 @@ ErrorInfo = _message("google.rpc.ErrorInfo")
 OrderedPredictionsRequest = _message("modelserver.ordered.PredictionsRequest")
 OrderedInput = _message("modelserver.ordered.Input")
 RoutedModelInferRequest = _message("modelserver.routed.ModelInferRequest")
+RoutedParameter = _message("modelserver.routed.Parameter")

@@ -5,7 +5,7 @@ Tensors are read and written by workers; here a request is bytes that say where 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelserver.dialect.open_inference import (
@@ -18,13 +18,13 @@ from modelserver.dialect.open_inference import (
     unload_model,
 )
 from modelserver.dialect.ports import Engine
-from modelserver.engine.job import Job
+from modelserver.engine.job import Job, Membership
 from modelserver.engine.requests import VersionStatus
 from modelserver.errors import BadRequest, MalformedMessage, ModelApiDisabled, ServerError
 from modelserver.rpc.call import Call
 from modelserver.rpc.conversation import Question
 from modelserver.rpc.encoding import parse, stream_infer_response
-from modelserver.rpc.jobs import Jobs
+from modelserver.rpc.jobs import Answered, Jobs
 from modelserver.rpc.messages import (
     ModelInferResponse,
     ModelMetadataRequest,
@@ -96,17 +96,34 @@ class OpenInference:
 
     async def infer(self, call: Call) -> bytes:
         """One response; the pieces of a handler that streams are merged, as messages of protobuf are when joined."""
-        message = await call.read_one()
+        job, answered = self._begin(call, await call.read_one())
+        return await self._jobs.whole(job, answered)
+
+    def _begin(self, call: Call, message: bytes) -> tuple[Job, Answered]:
+        """Apart, so that the request is gone while the job runs: protobuf has kept a copy of the tensors in it."""
         request = parse(RoutedModelInferRequest, message)
         job = self.new_job(request, message, call.patience)
-        answered = self._jobs.begin(call, job, request.model_version)
-        with self._jobs.withdrawing(job):
-            return await self._jobs.whole(job, await self._jobs.first_reply(job, answered))
+        return job, self._jobs.begin(call, job, request.model_version)
 
     def new_job(self, request: Any, message: bytes, patience: float) -> Job:
         """A job of a request that has been read in part. Raises BadRequest."""
         parts = [Part("body", self._mime, message)]
-        return self._jobs.new(request.model_name, request.model_version, parts, patience, kind=INFER)
+        job = self._jobs.new(request.model_name, request.model_version, parts, patience, kind=INFER)
+        if request.parameters:
+            job.sequence = membership_of(request.parameters)
+        return job
+
+
+def membership_of(parameters: Mapping[str, Any]) -> Membership | None:
+    """What the parameters of a request say of its sequence; an id of 0 is none.
+
+    Those of a wrong kind say nothing: they may be the handler's.
+    """
+    id, start, end = (parameters.get(name) for name in ("sequence_id", "sequence_start", "sequence_end"))
+    if id is None:
+        return None
+    value = id.string_param or str(id.int64_param or id.uint64_param or "")
+    return Membership(value, start=start is not None and start.bool_param, end=end is not None and end.bool_param)
 
 
 class Inferences:

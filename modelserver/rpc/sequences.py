@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import Any, Final
 
-from modelserver.engine.job import Job
+from modelserver.engine.job import Job, Membership
 from modelserver.errors import BadRequest, ServerError
 from modelserver.rpc.conversation import Question
 from modelserver.rpc.encoding import prediction_request, prediction_response
@@ -14,27 +13,9 @@ from modelserver.rpc.inference import parts_of
 from modelserver.rpc.jobs import Jobs
 from modelserver.rpc.messages import ErrorInfo, PredictionResponse
 from modelserver.rpc.render import Refusal, refusal_of_prediction
-from modelserver.settings.table import Settings
+from modelserver.settings.sequence_keys import SequenceKeys
 
 _ERROR_TYPE: Final = "type.googleapis.com/google.rpc.ErrorInfo"
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceKeys:
-    """The names of headers, and of inputs, that say to which sequence a request belongs."""
-
-    id: str
-    start: str
-    end: str
-
-    @classmethod
-    def of(cls, settings: Settings) -> SequenceKeys:
-        """As configured."""
-        return cls(
-            settings.ts_header_key_sequence_id,
-            settings.ts_header_key_sequence_start,
-            settings.ts_header_key_sequence_end,
-        )
 
 
 class Sequences:
@@ -47,27 +28,33 @@ class Sequences:
     def question(self, message: bytes, patience: float) -> Question:
         """Raises MalformedMessage."""
         request = prediction_request(message)
-        sequence_id, extra = self._sequence_of(request)
+        membership = self._membership_of(request)
         job: Job | Refusal
         try:
-            if not sequence_id:
+            if not membership.id:
                 raise BadRequest("Parameter sequenceId is required.")
-            job = self._jobs.new(request.model_name, request.model_version, parts_of(request), patience, extra)
+            told = self._told(membership)
+            job = self._jobs.new(request.model_name, request.model_version, parts_of(request), patience, told)
+            job.sequence = membership
         except BadRequest as error:
             job = self.refuse(error)
-        return Question(job, request.model_version, sequence_id, sequence_id)
+        return Question(job, request.model_version, membership.id, membership.id)
 
-    def _sequence_of(self, request: Any) -> tuple[str, dict[str, str]]:
-        """The id ("" if there is none and none is to be made), and the headers that the handler gets."""
+    def _membership_of(self, request: Any) -> Membership:
+        """What inputs say too; an id of "" if there is none and none is to be made."""
         said = {entry.key for entry in request.input if len(entry.value) == 4 and entry.value.lower() == b"true"}
-        sequence_id: str = request.sequence_id
-        extra = {}
-        if not sequence_id and self._keys.start in said:
-            sequence_id = f"ts-seq-{uuid.uuid4()}"
-            extra[self._keys.start] = "true"
-        if self._keys.end in said:
-            extra[self._keys.end] = "true"
-        return sequence_id, {self._keys.id: sequence_id, **extra}
+        starts = not request.sequence_id and self._keys.start in said
+        id = f"ts-seq-{uuid.uuid4()}" if starts else request.sequence_id
+        return Membership(id, start=starts, end=self._keys.end in said)
+
+    def _told(self, membership: Membership) -> dict[str, str]:
+        """The headers that the handler gets, whether its model is stateful or not."""
+        told = {self._keys.id: membership.id}
+        if membership.start:
+            told[self._keys.start] = "true"
+        if membership.end:
+            told[self._keys.end] = "true"
+        return told
 
     def answer(self, body: bytes, question: Question) -> bytes:
         """A `PredictionResponse`."""

@@ -26,9 +26,10 @@ from modelserver.rpc.messages import (
 from modelserver.rpc.open_inference import Inferences, OpenInference, Repository, Statistics
 from modelserver.rpc.ports import Authorization, Kind
 from modelserver.rpc.render import plain_refusal, refusal_of_prediction, refusal_of_readiness
-from modelserver.rpc.sequences import SequenceKeys, Sequences
+from modelserver.rpc.sequences import Sequences
 from modelserver.rpc.switchboard import Method, Switchboard
 from modelserver.rpc.traced_call import TracedCall
+from modelserver.settings.sequence_keys import SequenceKeys
 from modelserver.settings.table import Settings
 from modelserver.wire.frames import PROTOBUF, TORCHSERVE_PROTOBUF
 
@@ -89,7 +90,7 @@ def switchboard(
         health = Health(engine, services)
         opened = settings.ping_without_token
         methods[f"{HEALTH_SERVICE}/Check"] = Method(health.check, open=opened)
-        methods[f"{HEALTH_SERVICE}/Watch"] = Method(health.watch, streams=True, open=opened)
+        methods[f"{HEALTH_SERVICE}/Watch"] = Method(health.watch, streams=True, open=opened, endless=True)
         services.add(HEALTH_SERVICE)
     if settings.enable_grpc_reflection:
         # Its library takes a while to import, and few ask for it.
@@ -97,14 +98,16 @@ def switchboard(
 
         reflection = Reflection({*services, REFLECTION_SERVICE})
         methods[f"{REFLECTION_SERVICE}/ServerReflectionInfo"] = Method(reflection.inform, streams=True)
-    return Switchboard(methods, telemetry, authorization, kind, TracedCall if settings.opentelemetry_traces else Call)
+    calls = TracedCall if settings.opentelemetry_traces else Call
+    return Switchboard(methods, telemetry, authorization, kind, settings.max_request_size, calls)
 
 
 def inference_methods(engine: Engine, settings: Settings) -> dict[str, Method]:
     """By `package.Service/Method`."""
     jobs = Jobs(engine, settings.max_response_size)
-    inference = Inference(engine, jobs)
-    conversations = Conversations(jobs, Sequences(jobs, SequenceKeys.of(settings)))
+    keys = SequenceKeys.of(settings)
+    inference = Inference(engine, jobs, keys)
+    conversations = Conversations(jobs, Sequences(jobs, keys))
     methods = {
         "Ping": Method(inference.ping, open=settings.ping_without_token),
         "Predictions": Method(inference.predict),

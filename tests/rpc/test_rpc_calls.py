@@ -11,13 +11,14 @@ import pytest
 from rpc_doubles import TOO_LARGE, Lock, MemoryContext, Port, until
 
 from harness.stubs import message
-from modelserver.engine.job import Chunks, Job, Overrun
+from modelserver.engine.job import Chunks, Job, Membership, Overrun
 from modelserver.errors import Cause, Certificate, RequestTimeout, ServerError, ServiceUnavailable, WorkerError
 from modelserver.rpc.call import remote_of
 from modelserver.rpc.messages import PredictionResponse
 from modelserver.wire.frames import Reply
 
 Code = grpc.StatusCode
+STANDARD = "/inference.GRPCInferenceService"
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -27,6 +28,11 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def request(model: str = "m", version: str = "", sequence: str | None = None, **inputs: bytes) -> bytes:
     fields = {"model_name": model, "model_version": version, "sequence_id": sequence, "input": inputs}
     data: bytes = message("PredictionsRequest", **fields).SerializeToString()
+    return data
+
+
+def infer_request() -> bytes:
+    data: bytes = message("ModelInferRequest", model_name="m", raw_input_contents=[b"x"]).SerializeToString()
     return data
 
 
@@ -59,6 +65,48 @@ def test_a_prediction_is_a_job() -> None:
         ((remote, method, target, version, code, *_, ok),) = port.telemetry.records
         assert (remote, method, version, code, ok) == ("/127.0.0.1:1234", "gRPC", "HTTP/2.0", 0, True)
         assert target == "org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+
+    run(scene())
+
+
+def test_a_call_says_its_sequence_and_learns_it_from_stateful_models() -> None:
+    async def scene() -> None:
+        port = Port()
+        sequences = []
+        for stateful in (False, True):
+            for method in ("Predictions", "StreamPredictions"):
+
+                def answer(job: Job, stateful: bool = stateful) -> Reply:
+                    if stateful:  # as its version tells the handler
+                        job.request.extra = {"ts_request_sequence_id": "s"}
+                    return streamed(job, b"second")
+
+                port.engine.answer = answer
+                context = await port.call(method, request(sequence="s"))
+                sequences.append([PredictionResponse.FromString(data).sequence_id for data in context.written])
+        assert sequences == [[""], ["", ""], ["s"], ["s", "s"]]
+        assert [job.sequence for job in port.engine.jobs] == [Membership("s")] * 4
+        await port.call("Predictions", request())
+        assert port.engine.jobs[-1].sequence is None
+
+    run(scene())
+
+
+def test_a_message_of_a_conversation_says_its_sequence() -> None:
+    async def scene() -> None:
+        port = Port()
+        port.engine.answer = lambda job: None
+        start, end = "ts_request_sequence_start", "ts_request_sequence_end"
+        marked = {start: b"true", end: b"TRUE"}
+        messages = [request("m", "", "s", **marked), request("m", "", None, **{start: b"True"})]
+        call = port.begin("StreamPredictions2", MemoryContext(*messages, None))
+        await until(lambda: len(port.engine.jobs) == 2)
+        given, made = (job.sequence for job in port.engine.jobs)
+        assert given == Membership("s", end=True), "it is no start, which is for the server to say"
+        assert made is not None and made.start and made.id.startswith("ts-seq-")
+        assert port.engine.jobs[1].request.extra == {"ts_request_sequence_id": made.id, start: "true"}
+        call.cancel()
+        await asyncio.wait([call])
 
     run(scene())
 
@@ -171,6 +219,60 @@ def test_a_client_that_leaves_takes_its_job_along(method: str) -> None:
         assert port.telemetry.lines == [("WARN", "grpcimpl.InferenceImpl", "grpc client call already cancelled")]
 
     run(scene())
+
+
+METHODS = [
+    "Predictions",
+    "StreamPredictions",
+    "StreamPredictions2",
+    f"{STANDARD}/ModelInfer",
+    f"{STANDARD}/ModelStreamInfer",
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ending", ["the client leaves", "the server ends"])
+def test_the_end_at_any_moment(method: str, ending: str) -> None:
+    """Whatever a call waits for: it is recorded once, and no job of it goes on."""
+
+    async def scene(turns: int) -> bool:
+        port = Port(ts_open_inference_protocol=True)
+        sent = infer_request() if "Infer" in method else request(sequence="s")
+        context = Lingering(sent, sent)  # of which most methods read the first one only
+        call = port.begin(method, context)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        early = not call.done()
+        if ending == "the client leaves":
+            call.cancel()
+        else:
+            port.board.cut()
+        await asyncio.wait([call])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert port.board.owed == 0
+        assert len(port.telemetry.codes) == 1 or turns == 0, "a call that was cancelled before it began is none"
+        assert all(job in port.engine.cancelled or job.reply is not None for job in port.engine.jobs)
+        if early and ending == "the server ends" and turns:
+            assert call.exception() is None and context.ended == (Code.UNAVAILABLE, "The server is stopping.")
+        return early
+
+    turns = 0
+    while asyncio.run(scene(turns)):
+        turns += 1
+    assert turns > 3
+
+
+class Lingering(MemoryContext):
+    """Every read and every write takes a while."""
+
+    async def read(self) -> Any:
+        await asyncio.sleep(0)
+        return await super().read()
+
+    async def write(self, message: bytes) -> None:
+        await asyncio.sleep(0)
+        await super().write(message)
 
 
 def test_a_message_of_a_conversation_that_ends_at_once_is_withdrawn() -> None:
@@ -329,6 +431,68 @@ def test_a_conversation_reads_only_so_far_ahead() -> None:
         context.paper.set()
         await call
         assert len(port.engine.jobs) == 3000 and len(context.written) == 3000
+
+    run(scene())
+
+
+class Leisurely(MemoryContext):
+    """Of a client whose next request comes when the last one has been answered."""
+
+    async def read(self) -> Any:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return await super().read()
+
+
+@pytest.mark.parametrize("large", ["requests", "answers"])
+def test_a_conversation_holds_only_so_many_bytes(large: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelserver.rpc.conversation._AHEAD_BYTES", 10_000)
+
+    async def scene() -> None:
+        port = Port()
+        body, answer = (b"x" * 999, b"") if large == "requests" else (b"", b"x" * 999)
+        port.engine.answer = lambda job: Reply(0, answer)
+        context = Leisurely(*[request(sequence=str(number), data=body) for number in range(50)])
+        context.paper = asyncio.Event()
+        call = port.begin("StreamPredictions2", context)
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert 9 <= len(port.engine.jobs) <= 11
+        context.paper.set()
+        await call
+        assert len(port.engine.jobs) == 50 and len(context.written) == 50
+
+    run(scene())
+
+
+@pytest.mark.parametrize("method", ["Predictions", "StreamPredictions", "StreamPredictions2"])
+def test_inputs_are_numbered(method: str) -> None:
+    async def scene() -> None:
+        port = Port()
+        head, entry = request(sequence="s"), b"\x1a\x02\x0a\x00"
+        assert (await port.call(method, head + entry * 10_000)).ended is None
+        context = await port.call(method, head + entry * 10_001)
+        assert context.ended is not None and context.ended[0] is Code.INVALID_ARGUMENT
+        assert context.ended[1].startswith("The request has more than 10000 inputs.")
+        assert [len(job.request.parts) for job in port.engine.jobs] == [10_000]
+
+    run(scene())
+
+
+def test_what_has_no_end_is_not_waited_for() -> None:
+    async def scene() -> None:
+        port = Port(enable_grpc_health=True)
+        port.engine.answer = lambda job: None
+        prediction = port.begin("Predictions", MemoryContext(request()))
+        context = MemoryContext(b"")
+        watch = port.begin("/grpc.health.v1.Health/Watch", context)
+        await until(lambda: context.written and port.engine.jobs)
+        port.board.part()
+        await asyncio.wait([watch])
+        assert context.ended == (Code.UNAVAILABLE, "The server is stopping.")
+        assert port.telemetry.codes == [14] and not port.telemetry.lines and port.board.owed == 1
+        port.engine.jobs[0].succeed(Reply(0, b"ok"))
+        assert await prediction == b"\x0a\x02ok"
 
     run(scene())
 

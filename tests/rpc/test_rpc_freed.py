@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 from rpc_doubles import MemoryContext, Port, until
@@ -25,7 +26,6 @@ class Witness:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()
@@ -94,5 +94,33 @@ def test_nothing_stays(method: str, request_sent: bytes, answer: Callable[[Job],
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert witnesses[0]() is None
+
+    asyncio.run(scene())
+
+
+def test_no_second_copy_of_tensors_stays_while_they_are_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """protobuf keeps what it has read of a request for as long as that lives."""
+    requests: list[weakref.ref[object]] = []
+
+    def watched(message_class: object, data: bytes) -> object:
+        class Read:
+            model_name, model_version, id = "m", "", ""
+            parameters: ClassVar[dict[str, object]] = {}
+
+        read = Read()
+        requests.append(weakref.ref(read))
+        return read
+
+    monkeypatch.setattr("modelserver.rpc.open_inference.parse", watched)
+
+    async def scene() -> None:
+        port = Port(ts_open_inference_protocol=True)
+        port.engine.answer = silent
+        call = port.begin("/inference.GRPCInferenceService/ModelInfer", MemoryContext(INFER_REQUEST))
+        await until(lambda: port.engine.jobs)
+        await asyncio.sleep(0)
+        assert requests[0]() is None
+        call.cancel()
+        await asyncio.wait([call])
 
     asyncio.run(scene())

@@ -22,7 +22,7 @@ def listener(endpoint: Endpoint) -> Listener:
 
 async def ping(target: str) -> bytes:
     async with aio.insecure_channel(target) as channel:
-        answer: bytes = await channel.unary_unary(PING)(b"", timeout=30)
+        answer: bytes = await channel.unary_unary(PING)(b"", timeout=60)
         return answer
 
 
@@ -45,7 +45,7 @@ def test_a_port_is_known_before_anybody_listens() -> None:
 
 def enter(port: int) -> socket.socket | None:
     """A connection on which the server speaks HTTP/2; None if it hangs up."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     try:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
         if connection.recv(9):

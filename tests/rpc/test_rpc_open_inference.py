@@ -13,7 +13,7 @@ import pytest
 from rpc_doubles import MemoryContext, Port
 
 from harness.stubs import message, module
-from modelserver.engine.job import Chunks, Job
+from modelserver.engine.job import Chunks, Job, Membership
 from modelserver.engine.requests import VersionStatus, WorkerStatus
 from modelserver.errors import (
     BadRequest,
@@ -480,7 +480,7 @@ def test_refused_loads() -> None:
         port = open_port(enable_model_api=True)
         for name, outcome, code in (
             ("", None, Code.INVALID_ARGUMENT),
-            ("http://elsewhere/x", None, Code.INVALID_ARGUMENT),
+            ("http://elsewhere/x", BadRequest("Model name contains a slash"), Code.INVALID_ARGUMENT),
             ("x", DownloadFailed("no"), Code.INVALID_ARGUMENT),
             ("x", WorkerError(500, "Failed to start workers for model x version: 1.0"), Code.INTERNAL),
         ):
@@ -519,5 +519,28 @@ def test_models_come_and_go_only_where_that_is_allowed(method: str) -> None:
         context = await port.call(f"{STANDARD}/{method}", sent(f"{method}Request", model_name="m"))
         assert context.ended == (Code.PERMISSION_DENIED, "Model API disabled")
         assert not port.engine.calls
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sequence"),
+    [
+        ({}, None),
+        ({"other": {"int64_param": 3}, "sequence_start": {"bool_param": True}}, None),
+        ({"sequence_id": {"int64_param": 3}}, Membership("3")),
+        ({"sequence_id": {"int64_param": -3}, "sequence_end": {"bool_param": True}}, Membership("-3", end=True)),
+        ({"sequence_id": {"uint64_param": 2**63}}, Membership(str(2**63))),
+        ({"sequence_id": {"string_param": "s"}, "sequence_start": {"bool_param": True}}, Membership("s", start=True)),
+        ({"sequence_id": {"int64_param": 0}, "sequence_start": {"bool_param": True}}, Membership("", start=True)),
+        ({"sequence_id": {"double_param": 1.5}}, Membership("")),
+    ],
+)
+@BOTH
+def test_parameters_say_the_sequence(service: str, parameters: dict[str, Any], sequence: Membership | None) -> None:
+    async def scene() -> None:
+        port = open_port()
+        await port.call(f"{service}/ModelInfer", sent("ModelInferRequest", model_name="m", parameters=parameters))
+        assert port.engine.jobs[0].sequence == sequence
 
     run(scene())

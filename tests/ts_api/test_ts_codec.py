@@ -448,7 +448,7 @@ def test_an_asynchronous_connection(folder: Path) -> None:
             (name,) = answer.keys() - {"code", "message"}
             found[name] = answer["code"]
     ours.close()
-    thread.join(30)
+    thread.join(60)
     assert found == {"r0": 200, "r1": 503, "r2": 200}
     assert len(ended) == 1
 
@@ -467,7 +467,7 @@ def test_the_script(folder: Path) -> None:
                 connection.sendall(load_message(folder, "classic.py"))
                 loaded = codec.create_load_model_response(200, "loaded model m")
                 assert connection.recv(len(loaded), socket.MSG_WAITALL) == loaded
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
             assert not name.exists()
         finally:
             if process.poll() is None:

@@ -113,7 +113,7 @@ def test_parallelism_that_cannot_be(handler: Steps, parallelism: dict[str, int])
 
 
 def test_threads_of_a_step_work_at_the_same_time(handler: Steps) -> None:
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=60)
 
     def meet(data: Any) -> Any:
         return [both.wait() >= 0 for _ in data]

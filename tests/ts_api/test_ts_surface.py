@@ -23,6 +23,7 @@ SURFACE = {
     "ts.model_server": "start",
     "ts.arg_parser": "ArgParser",
     "ts.launcher": "start stop register_model register_model_with_params Tee PrintTillTheEnd",
+    "ts.llm_launcher": "main",
     "ts.protocol.otf_message_handler": "retrieve_msg create_predict_response create_load_model_response "
     "encode_response_headers send_intermediate_predict_response LOAD_MSG PREDICT_MSG RESPONSE END_OF_LIST int_size "
     "bool_size",

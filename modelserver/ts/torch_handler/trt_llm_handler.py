@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ts.handler_utils.trt_llm_engine import engine_class
 from ts.handler_utils.utils import send_intermediate_predict_response
 from ts.torch_handler.base_handler import BaseHandler
 
@@ -27,7 +28,7 @@ class TRTLLMHandler(BaseHandler):
         self.tokenizer = importlib.import_module("transformers").AutoTokenizer.from_pretrained(tokenizer_dir)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token_id = self.tokenizer.eos_token_id
-        self.model = library.LLM(
+        self.model = engine_class()(
             model=_inside(model_dir, section["engine_dir"]),
             tokenizer=tokenizer_dir,
             kv_cache_config=library.KvCacheConfig(**(section.get("kv_cache_config") or {})),

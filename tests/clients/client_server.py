@@ -47,6 +47,47 @@ openInference:
     - {name: doubled, datatype: FP32, shape: [-1, 2]}
 """
 
+# Adds up the numbers of each sequence; a start begins at 0.
+SUMS = """
+class Sums:
+    def initialize(self, context):
+        self.sums = {}
+
+    def handle(self, data, context):
+        return [self.add(float(row["body"]), index, context) for index, row in enumerate(data)]
+
+    def add(self, number, index, context):
+        id = context.get_sequence_id(index)
+        if context.get_request_header(index, context.header_key_sequence_start) == "true":
+            self.sums[id] = 0
+        self.sums[id] = self.sums.get(id, 0) + number
+        if context.get_request_header(index, context.header_key_sequence_end) == "true":
+            context.set_response_header(index, context.header_key_sequence_end, id)
+        return self.sums[id]
+"""
+SUMS_CONFIG = """
+sequenceBatching: true
+maxNumSequence: 2
+sequenceMaxIdleMSec: 600000
+openInference:
+  mapping: rows
+  inputs:
+    - {name: x, datatype: FP32, shape: [-1]}
+  outputs:
+    - {name: sum, datatype: FP64, shape: [-1]}
+"""
+# Two sequences side by side and a third one, for which there is room because one of these has ended: what a request
+# says of its sequence, and the sum it is told, where each request adds 1.
+SUMMED: list[tuple[dict[str, Any], int]] = [
+    ({"sequence_id": 7, "sequence_start": True}, 1),
+    ({"sequence_id": "text", "sequence_start": True}, 1),
+    ({"sequence_id": 7}, 2),
+    ({"sequence_id": 7, "sequence_end": True}, 3),
+    ({"sequence_id": 8, "sequence_start": True}, 1),
+    ({"sequence_id": "text"}, 2),
+    ({"sequence_id": 8, "sequence_end": True}, 2),
+]
+
 # Counts what it got: fit for the envelopes of KServe. It describes itself too.
 SIZES = """
 def handle(data, context):

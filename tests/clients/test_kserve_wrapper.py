@@ -1,8 +1,10 @@
-"""KServe's wrapper in front of the server: the SDK's own model server, with the documented calls of the wrapper."""
+"""KServe's wrapper in front of the server: the SDK's own model server, with the documented calls of the wrapper.
+
+With the path of the program itself in KSERVE_WRAPPER it is that one, on the ports that it insists on.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -12,16 +14,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
-from kserve import InferenceGRPCClient, InferInput, InferRequest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from clients.client_server import BROKEN, SIZES, TOTALS, program
+from clients.environments import WRAPPER
 from contract.server import free_ports
 from harness.archives import pack
 from harness.server import DEADLINE, ServerProcess, eventually
 
-WRAPPER = Path(__file__).with_name("kserve_wrapper.py")
+ITSELF = os.environ.get(WRAPPER)
+STAND_IN = Path(__file__).with_name("kserve_wrapper.py")
 FLAGS = ("--disable-token-auth", "--enable-model-api", "--ncs")
 V2_INPUT = {"name": "in0", "shape": [3], "datatype": "INT64", "data": [1, 2, 3]}
 
@@ -37,7 +43,8 @@ class Pod:
     """The two programs of a container: the server and, beside it, the wrapper."""
 
     def __init__(self, directory: Path, handlers: Mapping[str, str], **environment: str) -> None:
-        server, self._http, grpc_server, self._grpc = free_ports(4)
+        server, grpc_server, *own = free_ports(4)
+        self._http, self._grpc = (8080, 8081) if ITSELF else own
         config = {
             "inference_address": f"http://127.0.0.1:{server}",
             "management_address": f"http://127.0.0.1:{server}",
@@ -53,9 +60,13 @@ class Pod:
     @contextmanager
     def wrapped(self, **environment: str) -> Iterator[str]:
         """The address of the wrapper, while it serves."""
-        command = [sys.executable, str(WRAPPER), str(self._http), str(self._grpc)]
-        paths = {"CONFIG_PATH": str(self.server.directory / "config.properties")}
-        waiting = {"MODEL_LOAD_DELAY": "0.1", "MODEL_LOAD_MAX_TRY": "100"}
+        stand_in = [str(STAND_IN), str(self._http), str(self._grpc)]
+        command = [sys.executable, *([f"{ITSELF}/__main__.py"] if ITSELF else stand_in)]
+        config = self.server.directory / "wrapper.properties"
+        store = f"model_store={self.server.store}\n"
+        config.write_text((self.server.directory / "config.properties").read_text() + "\n" + store)
+        paths = {"CONFIG_PATH": str(config)}
+        waiting = {"MODEL_LOAD_DELAY": "1" if ITSELF else "0.1", "MODEL_LOAD_MAX_TRY": "100"}
         variables = {**os.environ, **paths, **waiting, **self.environment, **environment}
         log = self.server.directory / "wrapper.log"
         with log.open("w") as output:
@@ -104,7 +115,7 @@ def v1_pod(start: Callable[..., Pod]) -> Pod:
     return start(handlers, TS_SERVICE_ENVELOPE="kserve", PROTOCOL_VERSION="v1")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")  # then there is one at a time on the ports
 def v1(v1_pod: Pod) -> Iterator[str]:
     with v1_pod.wrapped(MODEL_LOAD_MAX_TRY="20") as url:
         yield url
@@ -115,7 +126,7 @@ def v2_pod(start: Callable[..., Pod]) -> Pod:
     return start({"totals": TOTALS, "more": TOTALS}, TS_SERVICE_ENVELOPE="kservev2")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def v2(v2_pod: Pod) -> Iterator[str]:
     with v2_pod.wrapped(PROTOCOL_VERSION="v2") as url:
         yield url
@@ -165,25 +176,28 @@ class TestVersion2:
 
     def test_over_grpc(self, v2_pod: Pod, v2: str) -> None:
         """The client speaks Open Inference, the wrapper version 2 in JSON."""
-        response = asyncio.run(self.infer(v2_pod.grpc_target))
-        assert (response.id, response.outputs[0].as_numpy().tolist()) == ("7", [6])
+        assert infer(v2_pod.grpc_target) == ("7", [6])
 
-    async def infer(self, target: str) -> Any:
-        tensor = InferInput("in0", [3], "INT64", [1, 2, 3])
-        async with InferenceGRPCClient(target) as client:
-            return await client.infer(InferRequest("totals", [tensor], request_id="7"))
+
+def infer(target: str) -> tuple[str, list[int]]:
+    """The id of the response, and its numbers."""
+    request = messages.ModelInferRequest(model_name="totals", id="7")
+    request.inputs.add(name="in0", datatype="INT64", shape=[3]).contents.int64_contents.extend([1, 2, 3])
+    with grpc.insecure_channel(target) as channel:
+        response = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=DEADLINE, wait_for_ready=True)
+    (output,) = response.outputs
+    return response.id, list(output.contents.int64_contents)
 
 
 @pytest.mark.check("kserve", 9)
 def test_grpc_all_the_way(v2_pod: Pod) -> None:
     """What the wrapper calls is TorchServe's `Predictions`."""
     with v2_pod.wrapped(PROTOCOL_VERSION="grpc-v2"):
-        response = asyncio.run(TestVersion2().infer(v2_pod.grpc_target))
-    assert (response.id, response.outputs[0].as_numpy().tolist()) == ("7", [6])
+        assert infer(v2_pod.grpc_target) == ("7", [6])
 
 
 @pytest.mark.check("kserve", 10)
 def test_readiness_with_a_description(v1_pod: Pod) -> None:
     """The handler describes itself, in spite of the envelope."""
-    with v1_pod.wrapped(MODEL_LOAD_CUSTOMIZED="true", MODEL_LOAD_MAX_TRY="20") as url:
+    with v1_pod.wrapped(MODEL_LOAD_CUSTOMIZED="true", MODEL_LOAD_TIMEOUT="2", MODEL_LOAD_MAX_TRY="5") as url:
         assert httpx.get(f"{url}/v1/models/sizes").status_code == 200

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from clients.client_server import COUNTING, DOUBLE, DOUBLE_CONFIG, ECHO, serve
+from clients.client_server import COUNTING, DOUBLE, DOUBLE_CONFIG, ECHO, SUMMED, SUMS, SUMS_CONFIG, serve
 from harness.server import DEADLINE, ServerProcess, eventually
 
 VALUES: dict[str, Any] = {
@@ -46,6 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "double": {"handler": DOUBLE, "config": DOUBLE_CONFIG},
         "spelling": {"handler": SPELLING},
         "counting": {"handler": COUNTING},
+        "sums": {"handler": SUMS, "config": SUMS_CONFIG},
     }
     environment = {"TS_OPEN_INFERENCE_PROTOCOL": "oip"}
     yield from serve(tmp_path_factory.mktemp("server"), archives, environment=environment)
@@ -74,7 +75,7 @@ def test_health_and_metadata(client: Any) -> None:
 
 def test_the_repository(client: Any) -> None:
     names = [model.name for model in client.get_model_repository_index().models]
-    assert names == ["counting", "double", "echo", "spelling"]
+    assert names == ["counting", "double", "echo", "spelling", "sums"]
 
 
 @pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
@@ -92,6 +93,12 @@ def test_text(client: Any) -> None:
     words = np.array([b"ab", "\u00fc".encode()], np.object_)
     result = client.infer("spelling", [tensor("words", "BYTES", words)])
     assert result.as_numpy("loud").tolist() == [b"AB", "\u00dc".encode()]
+
+
+def test_sequences(client: Any) -> None:
+    one = [tensor("x", "FP32", np.ones(1, np.float32))]
+    sums = [client.infer("sums", one, **sequence).as_numpy("sum").tolist() for sequence, _ in SUMMED]
+    assert sums == [[expected] for _, expected in SUMMED]
 
 
 def test_a_handler_that_knows_nothing_of_it(client: Any) -> None:

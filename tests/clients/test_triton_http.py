@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from clients.client_server import DOUBLE, DOUBLE_CONFIG, ECHO, program, serve
+from clients.client_server import DOUBLE, DOUBLE_CONFIG, ECHO, SUMMED, SUMS, SUMS_CONFIG, program, serve
 from harness.server import ServerProcess, eventually
 
 VALUES: dict[str, Any] = {
@@ -38,7 +39,11 @@ FORMS = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    archives = {"echo": {"handler": ECHO}, "double": {"handler": DOUBLE, "config": DOUBLE_CONFIG}}
+    archives = {
+        "echo": {"handler": ECHO},
+        "double": {"handler": DOUBLE, "config": DOUBLE_CONFIG},
+        "sums": {"handler": SUMS, "config": SUMS_CONFIG},
+    }
     environment = {"TS_OPEN_INFERENCE_PROTOCOL": "oip"}
     yield from serve(tmp_path_factory.mktemp("server"), archives, environment=environment)
 
@@ -67,13 +72,20 @@ def check_same(found: Any, expected: Any) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_sequences(client: Any, binary: bool) -> None:
+    one = [tensor("x", "FP32", np.ones(1, np.float32), binary=binary)]
+    sums = [client.infer("sums", one, **sequence).as_numpy("sum").tolist() for sequence, _ in SUMMED]
+    assert sums == [[expected] for _, expected in SUMMED]
+
+
 @pytest.mark.check("kserve", 11)
 def test_health_and_metadata(client: Any) -> None:
     assert client.is_server_live() and client.is_server_ready()
     assert client.is_model_ready("echo") and client.is_model_ready("echo", "1.0")
     assert not client.is_model_ready("nope") and not client.is_model_ready("echo", "9")
     server = client.get_server_metadata()
-    assert server["name"] == "Torchserve" and "binary_tensor_data" in server["extensions"]
+    assert server["name"] == "Torchserve" and {"binary_tensor_data", "statistics"} <= set(server["extensions"])
     assert client.get_model_metadata("double", "1.0") == {
         "name": "double",
         "versions": ["1.0"],
@@ -88,6 +100,7 @@ def test_the_repository(client: Any) -> None:
     assert [(entry["name"], entry["version"], entry["state"]) for entry in index] == [
         ("double", "1.0", "READY"),
         ("echo", "1.0", "READY"),
+        ("sums", "1.0", "READY"),
     ]
     client.unload_model("double")
     assert not client.is_model_ready("double")
@@ -131,6 +144,20 @@ def test_compressed(client: Any, encoding: str) -> None:
     inputs = [tensor("a", "FP32", VALUES["FP32"], binary=True)]
     options = {"request_compression_algorithm": encoding, "response_compression_algorithm": encoding}
     check_same(client.infer("echo", inputs, **options).as_numpy("out-a"), VALUES["FP32"])
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_compressed_answers(server: ServerProcess, client: Any, encoding: str, binary: bool) -> None:
+    """Long ones: the client undoes what it has asked for, and it is what is sent."""
+    values = np.zeros((50, 100), np.float32)
+    options = {"outputs": [wanted("doubled", binary=binary)], "response_compression_algorithm": encoding}
+    found = client.infer("double", [tensor("x", "FP32", values.reshape(-1, 2), binary=True)], **options)
+    check_same(found.as_numpy("doubled"), values.reshape(-1, 2))
+    asked = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [500, 2], "data": [0] * 1000}]}
+    answer = httpx.post(f"{server.url()}/v2/models/double/infer", json=asked, headers={"Accept-Encoding": encoding})
+    assert answer.headers["content-encoding"] == encoding and int(answer.headers["content-length"]) < 500
+    assert answer.json()["outputs"][0]["data"] == [0.0] * 1000
 
 
 def test_at_the_same_time(client: Any) -> None:
@@ -182,7 +209,7 @@ def test_statistics(client: Any) -> None:
     client.infer("echo", [tensor("a", "BOOL", VALUES["BOOL"], binary=True)])
     assert eventually(lambda: inferences() > before)
     every = client.get_inference_statistics()["model_stats"]
-    assert [entry["name"] for entry in every] == ["double", "echo"]
+    assert [entry["name"] for entry in every] == ["double", "echo", "sums"]
 
 
 def test_keys(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def find(name: str, archives: Archives, cache: Path, torchserve_env: Path | None
             None,
             nothing,
             launch_infer=lambda directory: TritonServer(packages, directory),
-            infers=KSERVE[:2],
+            infers=KSERVE[:3],
         )
     if name == MODELSERVER:
         executable = Path(sys.executable).with_name("modelserver")
@@ -128,7 +128,7 @@ def _rest(
         None if arguments else launch_logging,
         launch_scraped if name == MODELSERVER else None,
         launch_infer=None if arguments else launch_rest,
-        infers=KSERVE if name == MODELSERVER else KSERVE[:1],
+        infers=KSERVE if name == MODELSERVER else KSERVE[:2],
         executable=executable,
     )
 

@@ -62,8 +62,13 @@ REFUSED = ("unknown model refused", "bad key refused", "too large refused")
 FORMATS = ("state_dict", "TorchScript", "torch.export")
 BODIES = ("small JSON", "JSON of 64 kB", "JSON of 1 MB", "64 kB of bytes", "1 MB of bytes")
 
-# Points of load of Open Inference, and the rate of the second as a share of that of the third.
-KSERVE = ("small JSON, 32 clients", "picture as a tensor, 8 clients", "picture as plain bytes, 8 clients")
+# Points of load of Open Inference, and the rate of the picture as a tensor as a share of that of its plain bytes.
+KSERVE = (
+    "small JSON, batch 1, 32 clients",
+    "small JSON, batch 16, 32 clients",
+    "picture as a tensor, 8 clients",
+    "picture as plain bytes, 8 clients",
+)
 TENSOR_OVER_RAW = "tensor over raw"
 
 # Figures of scrapes of a server that has served many models.

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.client import NotInTime, Unreachable, call
+from benchmarks.client import call
 from benchmarks.contenders import Contender
-from benchmarks.figures import KSERVE, P50, RATE, SERVER_CPU, TENSOR_OVER_RAW, Samples, kserve_figure
-from benchmarks.load import Say
-from benchmarks.plan import INFER, LENGTH, PICTURE, Deployment, Plan
+from benchmarks.figures import KSERVE, P50, RATE, SERVER_CPU, TENSOR_OVER_RAW, kserve_figure
+from benchmarks.plan import BATCHED, INFER, LENGTH, PICTURE, Deployment
+from benchmarks.series import Series
 from benchmarks.servers import CallFailed, InferServer, RestServer, expect_ok
-from benchmarks.wrk import UnreadableReport, WrkReport, run_wrk, write_body_script
+from benchmarks.wrk import WrkReport, run_wrk, write_body_script
 
-SMALL_JSON, PICTURE_BYTES, RAW_BYTES = KSERVE
+SMALL_JSON, SMALL_JSON_BATCHED, PICTURE_BYTES, RAW_BYTES = KSERVE
 SHAPE = (1, 3, 224, 224)
 PIXELS = struct.pack("<f", 0.5) * (3 * 224 * 224)
 JSON = {"Content-Type": "application/json"}
@@ -34,11 +34,11 @@ class Request:
     url: Callable[[InferServer, Deployment], str] = lambda server, deployment: server.infer_url(deployment)
 
 
-def small_json() -> Request:
-    """Four numbers as text."""
-    tensor = {"name": "x", "shape": [4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+def small_json(name: str, batch: int) -> Request:
+    """A row of four numbers as text."""
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
     body = json.dumps({"id": "1", "inputs": [tensor]}).encode()
-    return Request(SMALL_JSON, Deployment(INFER, 1), 32, JSON, body)
+    return Request(name, Deployment(INFER, batch), 32, JSON, body)
 
 
 def picture_bytes() -> Request:
@@ -60,36 +60,24 @@ def raw_bytes() -> Request:
     return Request(RAW_BYTES, Deployment(LENGTH, 1), 8, {"Content-Type": LENGTH.mime}, PIXELS, url)
 
 
-class KserveBench:
-    """Servers one after the other, since each takes what the machine has; the requests in turns."""
+def all_requests() -> tuple[Request, ...]:
+    """In the order of their figures."""
+    small = (small_json(SMALL_JSON, 1), small_json(SMALL_JSON_BATCHED, BATCHED))
+    return (*small, picture_bytes(), raw_bytes())
 
-    def __init__(
-        self, contenders: Sequence[Contender], plan: Plan, directory: Path, samples: Samples, say: Say
-    ) -> None:
-        self._contenders = contenders
-        self._plan = plan
-        self._directory = directory
-        self._samples = samples
-        self._say = say
 
-    def run(self) -> None:
-        """All contenders that speak the protocol."""
-        for contender in self._contenders:
-            if contender.launch_infer is not None:
-                server = contender.launch_infer(self._directory / f"{contender.name}-kserve")
-                try:
-                    self._run(contender, server)
-                except (CallFailed, NotInTime, Unreachable, UnreadableReport) as error:
-                    self._samples.discard(contender.title, "KServe", str(error))
-                finally:
-                    server.stop()
+class KserveBench(Series[InferServer]):
+    """The requests in turns."""
+
+    what = "KServe"
+
+    def _launch(self, contender: Contender, directory: Path) -> InferServer | None:
+        return contender.launch_infer(directory) if contender.launch_infer is not None else None
 
     def _run(self, contender: Contender, server: InferServer) -> None:
         self._say(f"start {contender.title}, for Open Inference")
         server.start()
-        requests = [
-            request for request in (small_json(), picture_bytes(), raw_bytes()) if request.name in contender.infers
-        ]
+        requests = [request for request in all_requests() if request.name in contender.infers]
         for request in requests:
             server.deploy(request.deployment)
             self._load(server, request, self._plan.warm_up)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from benchmarks.figures import (
     IDLE,
@@ -25,6 +23,9 @@ from benchmarks.footprint import Footprint
 from benchmarks.plan import Deployment, Point
 from benchmarks.report import KILL_TITLES, LIFECYCLE_TITLES
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SIZE = (11, 12.5)  # inches
 SOAK_SIZE = (11, 4)
 COLUMNS = 4
@@ -36,6 +37,8 @@ HEADROOM = 1.15  # top of a bar chart over its highest bar, for the number on it
 
 def draw(summary: Summary, points: Sequence[Point], titles: Mapping[str, str], path: Path) -> None:
     """One panel per model, one per figure of the life of a worker; `titles` gives servers and their order."""
+    from matplotlib.figure import Figure  # slow: only who draws waits for it
+
     deployments = list(dict.fromkeys(point.deployment for point in points))
     colours = {server: f"C{index}" for index, server in enumerate(titles)}
     figure = Figure(figsize=SIZE, layout="constrained")
@@ -90,6 +93,8 @@ def draw_bars(axes: Axes, summary: Summary, name: str, titles: Mapping[str, str]
 
 def draw_footprints(footprints: Sequence[Footprint], path: Path) -> None:
     """Memory of the frontend over time."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=SOAK_SIZE, layout="constrained")
     axes = figure.add_subplot()
     minutes = [each.seconds / 60 for each in footprints]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.client import NotInTime, Unreachable
 from benchmarks.contenders import Contender
-from benchmarks.figures import REFUSED, SERVED, Samples, cost_of
-from benchmarks.load import Say
-from benchmarks.plan import MAX_BODY, NOOP, Deployment, Plan
+from benchmarks.figures import REFUSED, SERVED, cost_of
+from benchmarks.plan import MAX_BODY, NOOP, Deployment
+from benchmarks.series import Series
 from benchmarks.servers import CallFailed, RestServer
-from benchmarks.wrk import UnreadableReport, WrkReport, run_wrk, write_script
+from benchmarks.wrk import WrkReport, run_wrk, write_script
 
 DEPLOYMENT = Deployment(NOOP, 1)
 CLIENTS = 32
@@ -42,28 +41,13 @@ REFUSED_ONES = (
 )
 
 
-class RefusalBench:
-    """Servers that ask for keys, one after the other; every kind of request in turn, so that noise treats all alike."""
+class RefusalBench(Series[RestServer]):
+    """Servers that ask for keys; every kind of request in turn, so that noise treats all alike."""
 
-    def __init__(
-        self, contenders: Sequence[Contender], plan: Plan, directory: Path, samples: Samples, say: Say
-    ) -> None:
-        self._contenders = contenders
-        self._plan = plan
-        self._directory = directory
-        self._samples = samples
-        self._say = say
+    what = "refusals"
 
-    def run(self) -> None:
-        for contender in self._contenders:
-            if contender.launch_guarded is not None:
-                server = contender.launch_guarded(self._directory / f"{contender.name}-refusals")
-                try:
-                    self._run(contender, server)
-                except (CallFailed, NotInTime, Unreachable, UnreadableReport) as error:
-                    self._samples.discard(contender.title, "refusals", str(error))
-                finally:
-                    server.stop()
+    def _launch(self, contender: Contender, directory: Path) -> RestServer | None:
+        return contender.launch_guarded(directory) if contender.launch_guarded is not None else None
 
     def _run(self, contender: Contender, server: RestServer) -> None:
         self._say(f"start {contender.title}, with keys")

@@ -233,14 +233,16 @@ class Report:
             "server.",
             "- gRPC: `h2load -t1`, a connection per client, a call at a time on each; bare grpcio is an asyncio server "
             "that answers everything with the same few bytes (`benchmarks/grpc_echo.py`), in one process on uvloop.",
-            "- Open Inference: servers one after the other, one worker each; the picture is 1x3x224x224 FP32. Triton "
-            "runs the same no-op in its Python backend, without an access log.",
+            "- Open Inference: servers one after the other, one worker each; small JSON is a row of four numbers, the "
+            "picture is 1x3x224x224 FP32, batch 1. Triton runs the same no-op in its Python backend, with the same "
+            "batches and delay, without an access log.",
             f"- Idle: over {self.plan.idle} s, by the kernel's clock of each process.",
             f"- Kills: no-op, batch 1, {KILL_CLIENTS} clients that read every answer (`benchmarks/crowd.py`; "
             f"slower than wrk, for all servers alike), {self.plan.kills} s in peace, then {self.plan.kills} s in which "
             "every second a READY worker, if there is one, gets SIGKILL, the two in turns. Lost is what has no good "
             f"answer. Clients wait {PATIENCE:g} s. Of what is lost or slow the worst run is told.",
-            f"- A worker by itself: an echo, batches of {BATCHED}, over its own socket, without a frontend.",
+            f"- A worker by itself: an echo, batches of {BATCHED}, over its own socket, without a frontend. "
+            "For large bodies modelserver's frontend shares memory with its workers; the benchmark does what it does.",
             "- Weights: in archives of their own, which are unpacked first; every worker has answered before its "
             "memory is read. TorchServe loads no packages of torch.export.",
             "- Logging: no-op, batch 1, 32 clients. With everything, both servers read one `log4j2.xml`, which has the "

@@ -6,42 +6,26 @@ import http.client
 import statistics
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.client import NotInTime, Unreachable, call
+from benchmarks.client import call
 from benchmarks.contenders import Contender
-from benchmarks.figures import SCRAPE, SCRAPE_SIZE, SCRAPE_STALL, Samples
-from benchmarks.load import Say
-from benchmarks.plan import NOOP, SCRAPED_MODELS, SCRAPES, Deployment, Plan
-from benchmarks.servers import CallFailed, RestServer, expect_ok
+from benchmarks.figures import SCRAPE, SCRAPE_SIZE, SCRAPE_STALL
+from benchmarks.plan import NOOP, SCRAPED_MODELS, SCRAPES, Deployment
+from benchmarks.series import Series
+from benchmarks.servers import RestServer, expect_ok
 
 INTERVAL = 0.05  # seconds between two scrapes
 
 
-class ScrapeBench:
+class ScrapeBench(Series[RestServer]):
     """A server that has served many models, one at a time: what they leave in its metrics stays."""
 
-    def __init__(
-        self, contenders: Sequence[Contender], plan: Plan, directory: Path, samples: Samples, say: Say
-    ) -> None:
-        self._contenders = [contender for contender in contenders if contender.launch_scraped is not None]
-        self._plan = plan
-        self._directory = directory
-        self._samples = samples
-        self._say = say
+    what = "scrapes"
 
-    def run(self) -> None:
-        for contender in self._contenders:
-            assert contender.launch_scraped is not None
-            server = contender.launch_scraped(self._directory / f"{contender.name}-scrapes")
-            try:
-                self._run(contender, server)
-            except (CallFailed, NotInTime, Unreachable) as error:
-                self._samples.discard(contender.title, "scrapes", str(error))
-            finally:
-                server.stop()
+    def _launch(self, contender: Contender, directory: Path) -> RestServer | None:
+        return contender.launch_scraped(directory) if contender.launch_scraped is not None else None
 
     def _run(self, contender: Contender, server: RestServer) -> None:
         self._say(f"start {contender.title}, with {SCRAPED_MODELS} models")

@@ -113,7 +113,6 @@ class Verdict:
 _PLAIN = Point(Deployment(NOOP, 1), 32)
 _BATCHED = Point(Deployment(NOOP, BATCHED), 32)
 _SINGLE = Point(Deployment(NOOP, 1), 1)
-_SMALL_JSON = kserve_figure(KSERVE[0], RATE)
 _MLP = Point(Deployment(MLP, BATCHED), 32)
 
 
@@ -171,8 +170,11 @@ TARGETS = (
         Target(f"400 MB of weights, {form}: register", register_figure(form), TORCHSERVE, Bound.AT_MOST, 1.0)
         for form in FORMATS[:2]
     ),
-    Target("Open Inference, small JSON, 32 clients: rate", _SMALL_JSON, TORCHSERVE, Bound.AT_LEAST, 3.0),
-    Target("Open Inference, small JSON, 32 clients: rate", _SMALL_JSON, TRITON, Bound.AT_LEAST, 1.0),
+    *(
+        Target(f"Open Inference, {name}: rate", kserve_figure(name, RATE), reference, Bound.AT_LEAST, least)
+        for name in KSERVE[:2]
+        for reference, least in ((TORCHSERVE, 3.0), (TRITON, 1.0))
+    ),
     _value("picture as a tensor: rate over that of plain bytes", TENSOR_OVER_RAW, "", Bound.AT_LEAST, 0.8),
     *(_value(f"{name}: cost over that of a served no-op", name, "", Bound.AT_MOST, 1.0) for name in REFUSED),
 )

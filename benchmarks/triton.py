@@ -10,19 +10,20 @@ import tempfile
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
-from benchmarks.plan import Deployment
+from benchmarks.plan import BATCHED, INFER, MAX_BATCH_DELAY, PICTURE, Deployment
 from benchmarks.processes import ProcessTree
 from benchmarks.servers import clean_environment, free_ports, wait_for_answer
 from benchmarks.torchserve import Unavailable
 
 REQUIREMENTS = ("nvidia-pytriton>=0.7",)
 MODELS = Path(__file__).with_name("triton_models")
-# Inputs and outputs of the models, by the name of the handler.
-CONFIGS = {
-    "infer": 'input [{name: "x" data_type: TYPE_FP32 dims: [-1]}]\n'
-    'output [{name: "y" data_type: TYPE_FP32 dims: [-1]}]\n',
-    "picture": 'input [{name: "picture" data_type: TYPE_FP32 dims: [-1, 3, 224, 224]}]\n'
-    'output [{name: "first" data_type: TYPE_FP32 dims: [-1]}]\n',
+DEPLOYMENTS = (Deployment(INFER, 1), Deployment(INFER, BATCHED), Deployment(PICTURE, 1))
+# Inputs and outputs of the models, by the name of the handler; a dimension in front of theirs counts the rows.
+TENSORS = {
+    "infer": 'input [{name: "x" data_type: TYPE_FP32 dims: [4]}]\n'
+    'output [{name: "y" data_type: TYPE_FP32 dims: [4]}]\n',
+    "picture": 'input [{name: "picture" data_type: TYPE_FP32 dims: [3, 224, 224]}]\n'
+    'output [{name: "first" data_type: TYPE_FP32 dims: [1]}]\n',
 }
 
 
@@ -57,6 +58,18 @@ def _install(environment: Path) -> None:
                 raise Unavailable(f"could not be installed, see {log}")
 
 
+def config_of(deployment: Deployment) -> str:
+    """One instance; batches are made as modelserver makes them: full, or older than the delay."""
+    batching = f"dynamic_batching {{max_queue_delay_microseconds: {MAX_BATCH_DELAY * 1000}}}\n"
+    return (
+        'backend: "python"\n'
+        f"max_batch_size: {deployment.batch}\n"
+        f"{TENSORS[deployment.handler.name]}"
+        f"{batching if deployment.batch > 1 else ''}"
+        "instance_group [{kind: KIND_CPU count: 1}]\n"
+    )
+
+
 class TritonServer:
     """Triton with one instance of each of the models that it is to serve; they are known before it starts."""
 
@@ -89,12 +102,11 @@ class TritonServer:
 
     def repository(self) -> Path:
         """A folder with the models as Triton wants them."""
-        for name, config in CONFIGS.items():
-            version = self._scratch / "models" / name / "1"
+        for deployment in DEPLOYMENTS:
+            version = self._scratch / "models" / deployment.model / "1"
             version.mkdir(parents=True)
-            shutil.copyfile(MODELS / f"{name}.py", version / "model.py")
-            text = f'backend: "python"\nmax_batch_size: 0\n{config}instance_group [{{kind: KIND_CPU count: 1}}]\n'
-            (version.parent / "config.pbtxt").write_text(text)
+            shutil.copyfile(MODELS / f"{deployment.handler.name}.py", version / "model.py")
+            (version.parent / "config.pbtxt").write_text(config_of(deployment))
         return self._scratch / "models"
 
     def _backends(self, server: Path) -> Path:
@@ -110,7 +122,7 @@ class TritonServer:
 
     def infer_url(self, deployment: Deployment) -> str:
         """Where inference is asked for."""
-        return f"http://127.0.0.1:{self._port}/v2/models/{deployment.handler.name}/infer"
+        return f"http://127.0.0.1:{self._port}/v2/models/{deployment.model}/infer"
 
     def stop(self) -> None:
         """With its backend's processes."""

@@ -1,6 +1,8 @@
 """A worker by itself: how many requests it turns into rows, and results into replies, when nothing else is in the way.
 
 The frontend's part is played here, in each server's own protocol. Batches are encoded once, replies read and dropped.
+Large bodies lie in memory that modelserver's frontend and worker share: what the frontend does for these is done here
+every time, from the copying in to the copying out.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -28,8 +30,10 @@ from benchmarks.plan import BATCHED, HANDLERS, Plan
 from benchmarks.processes import ProcessTree
 from benchmarks.servers import clean_environment
 from benchmarks.targets import MODELSERVER, TORCHSERVE
+from modelserver.pool.shared_bodies import SharedBodies
 from modelserver.wire.control import ORDER_VARIABLE, Spawn
-from modelserver.wire.frames import PREDICT, Batch, Load, Part, Request, encode
+from modelserver.wire.frames import PREDICT, Batch, FromWorkerReader, Load, Part, Replies, Request, encode
+from modelserver.wire.places import SHARED_FROM
 from modelserver.worker import nursery
 
 _PATIENCE: Final = 60.0  # seconds for a worker to start, and for any of its answers
@@ -72,13 +76,16 @@ LOADS: Final = tuple(
 )
 
 
-class Worker(Protocol):
+Prepared = TypeVar("Prepared")
+
+
+class Worker(Protocol[Prepared]):
     """A worker process that has loaded the echo, and the frontend's end of its connection."""
 
-    def batch(self, bodies: Bodies) -> bytes:
-        """A batch of such bodies, as it goes over the wire."""
+    def batch(self, bodies: Bodies) -> Prepared:
+        """A batch of such bodies, prepared as far as it is to be."""
 
-    def exchange(self, batch: bytes) -> int:
+    def exchange(self, batch: Prepared) -> int:
         """Send a batch, read its answer; returns the bytes of that."""
 
 
@@ -112,7 +119,7 @@ class CodecBench:
             self._samples.discard(contender.title, "codec", str(error))
 
 
-def measure_rate(worker: Worker, batch: bytes, duration: float) -> float:
+def measure_rate(worker: Worker[Prepared], batch: Prepared, duration: float) -> float:
     """Batches a second."""
     worker.exchange(batch)
     count, begin = 0, time.perf_counter()
@@ -127,6 +134,8 @@ class OwnWorker:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._reader = FromWorkerReader(_LARGEST)
+        self._shared: SharedBodies | None = None
 
     def load(self, directory: Path) -> None:
         self._read_frame()  # Hello
@@ -135,15 +144,33 @@ class OwnWorker:
         self._connection.sendall(encode(load))
         self._read_frame()  # Loaded
 
-    def batch(self, bodies: Bodies) -> bytes:
+    def batch(self, bodies: Bodies) -> Batch | bytes:
         headers = [(b"Content-Type", bodies.mime.encode()), (b"Host", b"127.0.0.1")]
         extra = {"explain": "False", "url_path": ""}
         part = Part("body", bodies.mime, bodies.body)
-        return encode(Batch(1, PREDICT, [Request(str(uuid4()), [part], headers, extra) for _ in range(BATCHED)]))
+        batch = Batch(1, PREDICT, [Request(str(uuid4()), [part], headers, extra) for _ in range(BATCHED)])
+        return batch if len(bodies.body) >= SHARED_FROM else encode(batch)
 
-    def exchange(self, batch: bytes) -> int:
-        self._connection.sendall(batch)
-        return self._read_frame()
+    def exchange(self, batch: Batch | bytes) -> int:
+        if isinstance(batch, bytes):
+            self._connection.sendall(batch)
+            return self._read_frame()
+        if self._shared is None:
+            self._shared = SharedBodies()
+        self._connection.sendall(self._shared.encode(batch))
+        return self._read_replies(self._shared)
+
+    def close(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
+
+    def _read_replies(self, shared: SharedBodies) -> int:
+        """Bytes of the bodies. Raises ConnectionError if the worker ends first."""
+        while data := self._connection.recv(len(_DROPPED)):
+            for frame in map(shared.receive, self._reader.feed(data)):
+                if isinstance(frame, Replies):
+                    return sum(len(reply.body) for reply in frame.replies)
+        raise ConnectionResetError("the worker has ended")
 
     def _read_frame(self) -> int:
         (size,) = struct.unpack("<I", read(self._connection, 4))
@@ -241,7 +268,7 @@ def workplace(directory: Path) -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def start_own(python: Path, directory: Path) -> Iterator[Worker]:
+def start_own(python: Path, directory: Path) -> Iterator[Worker[Any]]:
     """modelserver's worker, as a fresh interpreter: it connects to us."""
     with workplace(directory) as (model, path), ExitStack() as stack:
         listener = stack.enter_context(closing(socket.socket(socket.AF_UNIX)))
@@ -254,13 +281,13 @@ def start_own(python: Path, directory: Path) -> Iterator[Worker]:
         tree = ProcessTree(command, environment, model, model / "console.log")
         stack.callback(tree.stop)
         connection = stack.enter_context(closing(listener.accept()[0]))
-        worker = OwnWorker(patient(connection))
+        worker = stack.enter_context(closing(OwnWorker(patient(connection))))
         worker.load(model)
         yield worker
 
 
 @contextmanager
-def start_torchserve(python: Path, directory: Path) -> Iterator[Worker]:
+def start_torchserve(python: Path, directory: Path) -> Iterator[Worker[Any]]:
     """TorchServe's worker, of the environment that has this interpreter."""
     (package,) = python.parent.parent.glob("lib/python*/site-packages/ts")
     with start_listening(python, package, directory) as worker:
@@ -268,7 +295,7 @@ def start_torchserve(python: Path, directory: Path) -> Iterator[Worker]:
 
 
 @contextmanager
-def start_listening(python: Path, package: Path, directory: Path) -> Iterator[Worker]:
+def start_listening(python: Path, package: Path, directory: Path) -> Iterator[Worker[Any]]:
     """A worker that speaks TorchServe's protocol, of this package `ts`: it listens, we connect."""
     with workplace(directory) as (model, path), ExitStack() as stack:
         command = [str(python), str(package / "model_service_worker.py"), "--sock-type", "unix"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-OUTPUT = {"name": "y", "datatype": "FP32", "shape": [4], "data": [1.0, 2.0, 3.0, 4.0]}
+OUTPUT = {"name": "y", "datatype": "FP32", "shape": [1, 4], "data": [1.0, 2.0, 3.0, 4.0]}
 
 
 class Infer:

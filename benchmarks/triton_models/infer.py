@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 import triton_python_backend_utils as triton
 
-OUTPUT = numpy.array([1, 2, 3, 4], numpy.float32)
+OUTPUT = numpy.array([[1, 2, 3, 4]], numpy.float32)
 
 
 class TritonPythonModel:

@@ -15,4 +15,4 @@ class TritonPythonModel:
 
 def first(request: Any) -> Any:
     picture = triton.get_input_tensor_by_name(request, "picture").as_numpy()
-    return numpy.array([picture[0, 0, 0, 0]], numpy.float32)
+    return numpy.array([[picture[0, 0, 0, 0]]], numpy.float32)

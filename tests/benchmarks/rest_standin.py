@@ -54,10 +54,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def respond(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
+        self.rfile.read(length)  # all of it: who still sends when the connection ends does not see the answer
         if length > MAX_BODY:
             status, body = 413, b"too large"
         else:
-            self.rfile.read(length)
             with self.state.lock:
                 status, body = self.route() if self.is_admitted() else (400, b"no key")
         self.send_response(status)

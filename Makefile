@@ -1,11 +1,11 @@
 # `make serve` and `make test` are all a newcomer needs. TORCH names what to install as torch: on a machine with a GPU say
-# `make serve TORCH=torch`.
+# `make serve TORCH=torch`. WORKERS are the processes that share the tests: two to a core, for they wait half of the time.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 DIGITS := .cache/digits
-WORKERS ?= 2
+WORKERS ?= 4
 
 .PHONY: serve test check unit test-clients compat compatibility-page bench soak clean
 
@@ -39,7 +39,8 @@ check:
 unit:
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-# OPTIONS=--only triton: one set of clients. They are installed into environments of their own below .cache.
+# OPTIONS=--only triton: one set of clients. They are installed into environments of their own below .cache. KSERVE_WRAPPER=folder:
+# with the program itself that KServe runs beside TorchServe, on ports 8080 and 8081.
 test-clients: $(VENV)/installed
 	PYTHONPATH=.:tests $(BIN)/python -m clients.environments $(OPTIONS)
 

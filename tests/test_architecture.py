@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "scratch": set(),
+    "allocator": set(),
     "descriptors": set(),
     "identity": {"settings", "errors"},
     "process_group": set(),
@@ -26,9 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logconfig": {"settings"},
     "telemetry": {"logconfig", "settings", "errors"},
     "engine": {"errors", "wire", "archives", "settings"},
-    "pool": {"wire", "errors", "settings", "scratch", "process_group"},
+    "pool": {"wire", "errors", "settings", "scratch", "process_group", "allocator"},
     "ts": {"wire", "oip"},
-    "worker": {"wire", "oip", "ts", "scratch", "process_group"},
+    "worker": {"wire", "oip", "ts", "scratch", "process_group", "allocator"},
     "snapshots": {"engine", "settings", "errors"},
     "dialect": {"engine", "errors"},
     "rest": {"dialect", "engine", "telemetry", "settings", "errors", "wire"},
@@ -71,7 +72,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 # Doors: modules of `ts` whose names scripts and tests import, and which lead into other rooms.
-DOORS: dict[str, set[str]] = {"modelserver/ts/arg_parser.py": {"settings"}, "modelserver/ts/model_server.py": {"cli"}}
+DOORS: dict[str, set[str]] = {
+    "modelserver/ts/arg_parser.py": {"settings"},
+    "modelserver/ts/llm_launcher.py": {"archiver"},
+    "modelserver/ts/model_server.py": {"cli"},
+}
 
 FRONTEND = [
     "cli",

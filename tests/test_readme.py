@@ -107,14 +107,15 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert "://" in target or (document.parent / target).exists(), target
 
 
-SAVE_UNTRAINED = "import torch, model; torch.save(model.DigitNet().state_dict(), 'model.pt')"
+SAVE_UNTRAINED = "import torch, model; torch.save(model.DigitNet().state_dict(), '.cache/digits/model.pt')"
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundServer]:
-    """A directory like the checkout with a model.pt in it; what starts there does so on ports the kernel chooses."""
+    """A directory like the checkout after `make serve`; what starts there does so on ports the kernel chooses."""
     directory = tmp_path_factory.mktemp("readme")
     (directory / "docs").symlink_to(ROOT / "docs")
+    (directory / ".cache" / "digits").mkdir(parents=True)
     environment = {
         "PATH": f"{MODELSERVER.parent}{os.pathsep}{os.environ['PATH']}",
         "TS_CONFIG_FILE": "config.properties",
@@ -129,9 +130,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackgroundServer
 
 @needs("curl")
 def test_the_section_on_use_works_from_top_to_bottom(shell: BackgroundServer) -> None:
-    pack, look, life, talk = (block.splitlines() for block in blocks(DOCUMENTS[0])[-4:])
-    start, stop = life
-    (command,) = pack
+    pack, look, begin, talk, end = (block.splitlines() for block in blocks(DOCUMENTS[0])[-5:])
+    (command,), (start,), (stop,) = pack, begin, end
     run(shell, command)
     assert [path.name for path in (shell.directory / "model-store").iterdir()] == ["digits.mar"]
 
@@ -166,3 +166,23 @@ def on_the_ports_of(shell: BackgroundServer, line: str) -> str:
     for port, api in DEFAULT_PORTS.items():
         line = line.replace(f"http://127.0.0.1:{port}", shell.url(api))
     return line
+
+
+def handlers() -> Iterator[tuple[str, str]]:
+    """Document and source of every handler that is shown as a function."""
+    for document in sorted((ROOT / "docs").rglob("*.md")):
+        for block in re.findall(r"^```python\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            if re.search(r"^def handle\(", block, re.MULTILINE):
+                yield document.name, block
+
+
+@pytest.mark.parametrize(("document", "source"), list(handlers()))
+def test_a_handler_that_is_shown_can_be_loaded(document: str, source: str) -> None:
+    """A function is called once without data."""
+    names: dict[str, Callable[[None, None], object]] = {}
+    exec(compile(source, document, "exec"), names)
+    assert names["handle"](None, None) is None
+
+
+def test_handlers_are_shown() -> None:
+    assert len(list(handlers())) >= 2

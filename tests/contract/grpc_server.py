@@ -16,7 +16,7 @@ from harness.archives import pack
 from harness.server import eventually
 from harness.stubs import message, module
 
-PATIENCE = 30.0  # seconds for any answer
+PATIENCE = 60.0  # seconds for any answer
 CLASS = "org.pytorch.serve."
 FAILED = f"Prediction failed\n{CLASS}http.InternalServerException"
 

@@ -143,4 +143,4 @@ def metric_names(server: ContractServer, log: str, *, since: int = 0) -> list[st
 
 def await_value(server: ContractServer, expected: float, name: str, **labels: str) -> None:
     """Return when a metric has that value: TorchServe takes in what workers report behind the answer."""
-    eventually(lambda: value(server, name, **labels) == expected, 20)
+    eventually(lambda: value(server, name, **labels) == expected)

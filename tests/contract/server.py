@@ -21,7 +21,7 @@ from harness.archives import pack
 from harness.server import MODELSERVER, ServerProcess, ended, eventually
 
 TORCHSERVE = os.environ.get("CONTRACT_TORCHSERVE")  # path of a `torchserve` executable
-PATIENCE = 30.0  # seconds for any answer
+PATIENCE = 60.0  # seconds for any answer
 RECORD = "CONTRACT_RECORD"  # tells handlers where to write what they did
 NOT_ACCEPTING = (
     'Model "{}" has no worker to serve inference request. Please use scale workers API to add workers. If this is a '
@@ -172,7 +172,7 @@ class ContractServer(ServerProcess):
 
     def logged(self, worker_id: str, *patterns: str) -> list[str]:
         """The worker's messages, once the log holds lines that match these patterns in this order."""
-        return eventually(lambda: log if in_order(log := self.worker_log(worker_id), *patterns) else [], 20)
+        return eventually(lambda: log if in_order(log := self.worker_log(worker_id), *patterns) else [])
 
     def model_log(self, model: str) -> list[str]:
         """`LEVEL message` of every line that the processes of a model printed."""

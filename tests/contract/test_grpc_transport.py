@@ -39,6 +39,14 @@ def ping(served: GrpcServer, channel: grpc.Channel | None = None, **options: Any
     return health
 
 
+def answers(served: GrpcServer, api: str, channel: grpc.Channel) -> str:
+    """What one of the two services says to anybody."""
+    if api == "inference":
+        return ping(served, channel)
+    said: str = served.management(channel).ListModels(message("ListModelsRequest"), timeout=PATIENCE).msg
+    return said
+
+
 def assert_ends_at_start(server: ContractServer) -> None:
     """With status 1; the launcher of TorchServe, which is what is seen here, ends with 0 all the same."""
     server.start(wait=False)
@@ -54,13 +62,18 @@ def test_addresses(start: Start) -> None:
     assert ping(served)
 
 
-@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::", "127.0.0.2"])
-def test_other_addresses(start: Start, host: str) -> None:
-    served = start({"grpc_inference_address": host}, oracle=False)
-    port = served.target().rpartition(":")[2]
-    reached = "127.0.0.2" if host == "127.0.0.2" else "127.0.0.1"
-    with grpc.insecure_channel(f"{reached}:{port}") as channel:
-        assert ping(served, channel)
+@pytest.mark.parametrize(
+    "hosts",
+    [{"inference": "localhost", "management": "0.0.0.0"}, {"inference": "127.0.0.2", "management": "::"}],
+    ids=lambda hosts: " ".join(hosts.values()),
+)
+def test_other_addresses(start: Start, hosts: dict[str, str]) -> None:
+    served = start({f"grpc_{api}_address": host for api, host in hosts.items()}, oracle=False)
+    for api, host in hosts.items():
+        port = served.target(api).rpartition(":")[2]
+        reached = "127.0.0.2" if host == "127.0.0.2" else "127.0.0.1"
+        with grpc.insecure_channel(f"{reached}:{port}") as channel:
+            assert answers(served, api, channel)
 
 
 @check("grpc", 21)
@@ -84,14 +97,13 @@ def test_settings_that_no_server_starts_with(tmp_path: Path, config: dict[str, A
 
 
 @check("grpc", 21)
-@pytest.mark.parametrize("api", ["inference", "management"])
-def test_a_port_in_use(start: Start, tmp_path: Path, api: str) -> None:
+def test_a_port_in_use(start: Start, tmp_path: Path) -> None:
     served = start(oracle=False)
-    second = tmp_path / "second"
-    second.mkdir()
-    taken = served.target(api).rpartition(":")[2]
-    server = unstarted(second, {f"grpc_{api}_port": taken})
-    assert_ends_at_start(server)
+    for api in ("inference", "management"):
+        second = tmp_path / api
+        second.mkdir()
+        taken = served.target(api).rpartition(":")[2]
+        assert_ends_at_start(unstarted(second, {f"grpc_{api}_port": taken}))
     assert ping(served)
 
 
@@ -124,23 +136,21 @@ def test_keys(start: Start, tmp_path: Path) -> None:
         ping(served, **shown("Bearer " + inference, "Bearer nonsense"))
     refusals = eventually(lambda: [line for line in served.access_lines("Ping") if ' HTTP/2.0" 7 ' in line])
     assert refusals
-
-
-def test_unknown_methods_need_no_key(start: Start) -> None:
-    served = start(without=("--disable-token-auth",), oracle=False)
-    with refused(Code.UNIMPLEMENTED, "Method not found: a.B/C"):
+    with refused(Code.UNIMPLEMENTED, "Method not found: a.B/C"):  # what does not exist needs no key
         served.channel().unary_unary("/a.B/C")(b"", timeout=PATIENCE)
 
 
 @check("grpc", 17)
 @fixed("grpc message size")
-@pytest.mark.parametrize("api", ["inference", "management"])
-def test_the_limit_of_messages(start: Start, api: str) -> None:
+def test_the_limit_of_messages(start: Start) -> None:
     served = start({"max_request_size": 1000}, oracle=False)
-    service, method = {
-        "inference": ("inference.InferenceAPIsService", "Predictions"),
-        "management": ("management.ManagementAPIsService", "ScaleWorker"),
-    }[api]
+    assert_limited(served, "inference", "inference.InferenceAPIsService", "Predictions")
+    assert_limited(served, "management", "management.ManagementAPIsService", "ScaleWorker")
+    assert "Traceback" not in served.server.output and "library.grpc" not in served.server.output
+
+
+def assert_limited(served: GrpcServer, api: str, service: str, method: str) -> None:
+    """Requests of that method may have 1000 bytes."""
     call = served.channel(api).unary_unary(f"/org.pytorch.serve.grpc.{service}/{method}")
     field = b"\x0a\xe5\x07" + b"m" * 997  # a name that makes a message of 1000 bytes
     with pytest.raises(grpc.RpcError) as error:
@@ -156,7 +166,6 @@ def test_the_limit_of_messages(start: Start, api: str) -> None:
 
     eventually(lambda: len(codes()) == 3)
     assert codes()[1:] == ["8", "8"]
-    assert "Traceback" not in served.server.output and "library.grpc" not in served.server.output
 
 
 @pytest.fixture(scope="module")

@@ -190,7 +190,7 @@ def test_handlers_that_cannot_be_loaded(server: ContractServer, source: str, han
     answer = server.register(f"{name}.mar", handler=handler)
     assert answer.status_code == 500
     assert error(answer)[2] == f"Failed to start workers for model {name} version: 1.0"
-    eventually(lambda: any(complaint in line for line in server.model_log(name)), 20)
+    eventually(lambda: any(complaint in line for line in server.model_log(name)))
 
 
 @check("handlers", 3)
@@ -281,7 +281,7 @@ def test_values_that_are_no_json(server: ContractServer, teller: str, expression
     """The request fails, and the log says so."""
     answer = tell(server, teller, expression)
     assert error(answer) == (503, "InternalServerException", "Unsupported model output data type.")
-    eventually(lambda: any("Unable to serialize model output." in line for line in server.model_log(teller)), 20)
+    eventually(lambda: any("Unable to serialize model output." in line for line in server.model_log(teller)))
 
 
 @check("handlers", 11)
@@ -351,7 +351,7 @@ def test_times_of_the_steps(server: ContractServer) -> None:
 
 def await_metric(server: ContractServer, model: str, name: str, ids: list[str]) -> None:
     """Return when there is one line of it for each of these requests."""
-    eventually(lambda: metric_ids(server, model, name) == ids, 20)
+    eventually(lambda: metric_ids(server, model, name) == ids)
 
 
 def metric_ids(server: ContractServer, model: str, name: str) -> list[str]:
@@ -382,7 +382,7 @@ def test_a_handler_that_exits(server: ContractServer) -> None:
     with serving(server, "exits", TELLER):
         answer = tell(server, "exits", "fail(SystemExit('over'))")
         assert error(answer) == (500, "InternalServerException", "Worker died.")
-        eventually(lambda: tell(server, "exits", "'back'").text == "back", 30)
+        eventually(lambda: tell(server, "exits", "'back'").text == "back")
 
 
 @check("explain", 1)

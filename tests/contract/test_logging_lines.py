@@ -115,8 +115,7 @@ def test_access_lines_of_grpc(server: ContractServer) -> None:
 )
 def test_printed_lines(server: ContractServer, talker: str, stream: str, level: str, text: str) -> None:
     line = rf"\[{level}\] W-\d+-talker_1\.0-{stream} MODEL_LOG - {text}$"
-    assert re.search(line, server.log("model_log.log"), re.MULTILINE)
-    assert "hidden" not in server.log("model_log.log")
+    assert "hidden" not in server.logs("model_log.log", line)
 
 
 @check("logging", 7)
@@ -157,15 +156,14 @@ def test_death_and_recovery_of_a_worker_are_on_the_console(server: ContractServe
             f"Retry worker: {worker['id']} in",
             "Auto recovery succeeded, reset recoveryStartTS",
         )
-        text = "\n".join(console(server, "wlm.Worker"))
         for stream in ("stdout", "stderr"):
-            assert f"Stopped Scanner - W-{worker['id']}-mortal_1.0-{stream}" in text
+            server.says(f"Stopped Scanner - W-{worker['id']}-mortal_1.0-{stream}")
 
 
 @check("logging", 17)
 def test_command_line_of_a_worker(server: ContractServer, talker: str) -> None:
     form = r" \[DEBUG\] W-\d+-talker_1\.0 org\.pytorch\.serve\.wlm\.WorkerLifeCycle - Worker cmdline: \[(.+)\]$"
-    found = re.search(form, server.log("ts_log.log"), re.MULTILINE)
+    found = re.search(form, server.logs("ts_log.log", form), re.MULTILINE)
     assert found is not None
     assert len(found[1].split(", ")) > 2
     assert Path(found[1].split(", ")[0]).name.startswith("python")

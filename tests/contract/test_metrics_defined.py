@@ -135,7 +135,7 @@ def test_undefined_metrics_are_detected(server: ContractServer, model: str) -> N
     await_value(server, 1, "InferenceRequestCount", Hostname=HOST)
     assert families(scrape(server))["InferenceRequestCount"] == "counter"
     pattern = r"Registering auto detected backend metric: InferenceRequestCount\.Count:1\S*\|#\|#hostname:\S+"
-    eventually(lambda: re.search(pattern, server.log("ts_log.log")), 20)
+    eventually(lambda: re.search(pattern, server.log("ts_log.log")))
 
 
 @check("metrics", 17)
@@ -153,7 +153,7 @@ def test_printed_metrics(server: ContractServer, model: str, stream: str) -> Non
 def test_a_blank_in_front_makes_it_a_log_line(server: ContractServer, model: str) -> None:
     line = " [METRICS]Blank.Count:1|#Level:Model|#type:COUNTER|#hostname:h,1700000000"
     server.request("POST", f"/predictions/{model}", json={"do": "print", "stream": "stdout", "line": line})
-    eventually(lambda: "[METRICS]Blank.Count" in server.log("model_log.log"), 20)
+    eventually(lambda: "[METRICS]Blank.Count" in server.log("model_log.log"))
     assert "Blank" not in families(scrape(server))
 
 
@@ -162,7 +162,7 @@ def test_a_line_that_is_no_metric(server: ContractServer, model: str) -> None:
     """Is an error in the log of the server."""
     line = "[METRICS]No.Count:many|#Level:Model|#hostname:h,1700000000"
     server.request("POST", f"/predictions/{model}", json={"do": "print", "stream": "stdout", "line": line})
-    eventually(lambda: f'Failed to parse metrics line: "{line}".' in server.log("ts_log.log"), 20)
+    eventually(lambda: f'Failed to parse metrics line: "{line}".' in server.log("ts_log.log"))
 
 
 @check("metrics", 17)
@@ -191,8 +191,7 @@ def test_errors_of_the_metrics_api_are_told_once(server: ContractServer, model: 
     order = {"do": "count", "name": "Falling", "value": -1}
     assert server.request("POST", f"/predictions/{model}", json=order).status_code == 200
     text = "Failed to update metric with name:Falling"
-    eventually(lambda: text in server.log("model_log.log") + server.log("ts_log.log"), 20)
-    lines = [line for line in server.log("ts_log.log").splitlines() if text in line]
+    lines = [line for line in server.logs("ts_log.log", text).splitlines() if text in line]
     assert len(lines) == 1
     assert "Failed to parse" not in lines[0]
 
@@ -220,7 +219,7 @@ def test_samples_of_histograms_by_name(server: ContractServer, model: str) -> No
 def test_a_command_for_system_metrics(server: ContractServer, model: str) -> None:
     """It gets the pids of the workers, and tells their memory; only what is defined counts."""
     (worker,) = server.ready(model)
-    eventually(lambda: [each["memoryUsage"] for each in server.workers(model)] == [worker["pid"] * 1000], 30)
+    eventually(lambda: [each["memoryUsage"] for each in server.workers(model)] == [worker["pid"] * 1000])
     text = scrape(server)
     assert [number for _, number in samples(text, "CPUUtilization")] == [42.5]
     assert [(found["Level"], found["Place"]) for found, _ in samples(text, "FromScript")] == [("Host", "here")]
@@ -234,7 +233,7 @@ def test_counters_go_on_after_a_crash(server: ContractServer) -> None:
         server.predict(name)
         await_value(server, 1, "PreprocessCallCount", ModelName=name)
         assert server.request("POST", f"/predictions/{name}", json={"do": "exit"}).status_code == 500
-        eventually(lambda: server.ready_workers(name), 30)
+        eventually(lambda: server.ready_workers(name))
         before = value(server, "PreprocessCallCount", ModelName=name)
         assert before >= 1
         assert server.predict(name).status_code == 200
@@ -252,13 +251,13 @@ def test_legacy_mode(start_server: StartServer) -> None:
     counters |= {"ts_queue_latency_microseconds"}
     with metered(server) as model:
         server.predict(model)
-        eventually(lambda: "WorkerThreadTime" in server.log("ts_metrics.log").split("WorkerLoadTime")[-1], 20)
+        eventually(lambda: "WorkerThreadTime" in server.log("ts_metrics.log").split("WorkerLoadTime")[-1])
         assert families(scrape(server)) == dict.fromkeys(counters, "counter")
         assert value(server, "ts_inference_requests_total", model_name=model) == 1
         names = set(metric_names(server, "ts_metrics.log"))
         assert {"Requests2XX", "QueueTime", "WorkerThreadTime", "WorkerLoadTime"} <= names
         assert not names & counters
-        eventually(lambda: "PredictionTime" in metric_names(server, "model_metrics.log"), 20)
+        eventually(lambda: "PredictionTime" in metric_names(server, "model_metrics.log"))
     assert "Metrics mode: LEGACY" in server.output
 
 
@@ -298,5 +297,5 @@ def test_wrong_numbers_of_labels_are_not_logged_as_others(start_server: StartSer
     server = start_server(config={"metrics_config": tmp_path / "own.yaml"})
     assert server.ping() == 200
     text = "Failed to update frontend metric Requests2XX: Incorrect number of labels."
-    eventually(lambda: text in server.log("ts_log.log"), 20)
+    eventually(lambda: text in server.log("ts_log.log"))
     assert messages(server, "ts_metrics.log") == []

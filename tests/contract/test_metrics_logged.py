@@ -24,7 +24,7 @@ LINE = re.compile(rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{{3}} - \w+\.\w+:\S+\|#\
 
 @pytest.fixture(scope="module")
 def model(server: ContractServer) -> Iterator[str]:
-    with metered(server, with_base_handler=True, batch_size=2, max_batch_delay=200) as name:
+    with metered(server, with_base_handler=True) as name:
         yield name
 
 
@@ -44,12 +44,12 @@ def inferences(server: ContractServer, since: int, count: int = 1) -> list[str]:
         over = names[begin:].count("QueueTime") == count and names[-1] == "WorkerThreadTime"
         return lines[begin:] if over else []
 
-    return eventually(look, 20)
+    return eventually(look)
 
 
 def reported(server: ContractServer, since: int, name: str) -> list[str]:
     """Messages in the log of workers behind that many lines, once there is an update of this metric."""
-    eventually(lambda: name in metric_names(server, MODEL, since=since), 20)
+    eventually(lambda: name in metric_names(server, MODEL, since=since))
     return messages(server, MODEL, since=since)
 
 
@@ -103,7 +103,7 @@ def test_form_of_lines(server: ContractServer, model: str) -> None:
     behind = length(server, TS)
     server.predict(model)
     inferences(server, behind)
-    eventually(lambda: "PredictionTime" in server.log(MODEL), 20)
+    eventually(lambda: "PredictionTime" in server.log(MODEL))
     for log in (TS, MODEL):
         lines = server.log(log).splitlines()
         assert lines
@@ -116,7 +116,7 @@ def test_lines_on_the_console(server: ContractServer, model: str) -> None:
     behind = length(server, TS)
     server.predict(model)
     inferences(server, behind)
-    line = eventually(lambda: next((line for line in server.lines if " TS_METRICS - WorkerThreadTime" in line), ""), 20)
+    line = eventually(lambda: next((line for line in server.lines if " TS_METRICS - WorkerThreadTime" in line), ""))
     assert re.match(r"\S+ \[INFO \] \S+ TS_METRICS - ", line)
     assert float(line.split("|")[0].split(":")[3]) >= 0
 
@@ -130,31 +130,31 @@ def test_loads_are_round_trips_too(server: ContractServer) -> None:
         return [name for name in metric_names(server, TS, since=behind) if name.startswith("Worker")]
 
     with metered(server, "another"):
-        assert eventually(lambda: names if len(names := found()) >= 2 else [], 20) == [
+        assert eventually(lambda: names if len(names := found()) >= 2 else []) == [
             "WorkerLoadTime",
             "WorkerThreadTime",
         ]
 
 
 @check("metrics", 14)
-def test_batches(server: ContractServer, model: str) -> None:
+def test_batches(server: ContractServer) -> None:
     """Times once, with the ids of all requests; everything else for each request."""
-    behind = length(server, TS), length(server, MODEL)
-    with ThreadPoolExecutor(2) as clients:
-        answers = list(clients.map(lambda _: server.predict(model), range(2)))
-    ids = {answer.headers["x-request-id"] for answer in answers}
-    (line,) = [text for text in reported(server, behind[1], "PredictionTime") if text.startswith("PredictionTime")]
+    with metered(server, "paired", batch_size=2, max_batch_delay=20_000) as name, ThreadPoolExecutor(2) as clients:
+        behind = length(server, TS), length(server, MODEL)
+        answers = list(clients.map(lambda _: server.predict(name), range(2)))
+        ids = {answer.headers["x-request-id"] for answer in answers}
+        (line,) = [text for text in reported(server, behind[1], "PredictionTime") if text.startswith("PredictionTime")]
+        names = [text.partition(".")[0] for text in inferences(server, behind[0], 2)]
     found = re.search(rf"requestID:({UUID}),({UUID}),timestamp", line)
     assert found
     assert set(found.groups()) == ids
-    names = [text.partition(".")[0] for text in inferences(server, behind[0], 2)]
     assert [names.count(name) for name in ("ts_queue_latency_microseconds", "WorkerThreadTime")] == [2, 1]
 
 
 @check("metrics", 15)
 def test_undefined_metrics_are_in_no_log(server: ContractServer, model: str) -> None:
     server.predict(model)
-    eventually(lambda: "PredictionTime" in server.log(MODEL), 20)
+    eventually(lambda: "PredictionTime" in server.log(MODEL))
     assert "InferenceRequestCount" not in server.log(MODEL)
 
 
@@ -165,7 +165,7 @@ def test_printed_metrics(server: ContractServer, model: str) -> None:
     line = "[METRICS]HandlerTime.Milliseconds:12345678|#ModelName:own,Level:Model|#type:GAUGE|#hostname:h,1700000000"
     server.request("POST", f"/predictions/{model}", json={"do": "print", "stream": "stderr", "line": line})
     pattern = r"HandlerTime\.ms:1\.2345678E7\|#ModelName:own,Level:Model\|#hostname:h,requestID:null,timestamp:(\d+)"
-    found = eventually(lambda: re.search(pattern, "\n".join(messages(server, MODEL, since=behind))), 20)
+    found = eventually(lambda: re.search(pattern, "\n".join(messages(server, MODEL, since=behind))))
     assert found
     assert found[1] != "1700000000"
     assert "ModelName:own" not in server.log("model_log.log")
@@ -182,7 +182,7 @@ def test_streams(server: ContractServer) -> None:
             *("ts_inference_requests_total", "Requests2XX", "ts_inference_latency_microseconds"),
             *("ts_queue_latency_microseconds", "QueueTime", "WorkerThreadTime"),
         ]
-        assert server.log("access_log.log").count(f"/predictions/{name} ") == 1
+        assert server.logs("access_log.log", f"/predictions/{name} ").count(f"/predictions/{name} ") == 1
 
 
 @check("metrics", 23)
@@ -195,8 +195,8 @@ def test_streams_are_told_when_they_begin(server: ContractServer) -> None:
         ) as answer:
             try:
                 assert answer.status_code == 200
-                eventually(lambda: f"/predictions/{name} " in server.log("access_log.log"), 20)
-                eventually(lambda: "Requests2XX" in metric_names(server, TS, since=behind), 20)
+                eventually(lambda: f"/predictions/{name} " in server.log("access_log.log"))
+                eventually(lambda: "Requests2XX" in metric_names(server, TS, since=behind))
                 assert "ts_inference_latency_microseconds" not in metric_names(server, TS, since=behind)
             finally:
                 server.open("late")
@@ -210,8 +210,8 @@ def test_failed_requests(server: ContractServer) -> None:
     with metered(server, "failing") as name:
         behind = length(server, TS)
         assert server.request("POST", f"/predictions/{name}", json={"do": "exit"}).status_code == 500
-        eventually(lambda: "Requests5XX" in metric_names(server, TS, since=behind), 20)
+        eventually(lambda: "Requests5XX" in metric_names(server, TS, since=behind))
         found = set(metric_names(server, TS, since=behind))
         assert {"ts_inference_requests_total", "Requests5XX"} <= found
         assert not found & {"ts_inference_latency_microseconds", "QueueTime"}
-        eventually(lambda: server.ready_workers(name), 30)
+        eventually(lambda: server.ready_workers(name))

@@ -49,6 +49,14 @@ def test_every_pipelined_answer_has_an_id(server: ContractServer) -> None:
         assert len({answer.getheader("x-request-id") for answer in answers} - {None}) == 2
 
 
+@fixed("line ends")
+def test_lines_end_with_cr_and_lf(server: ContractServer) -> None:
+    for head in (b"GET /ping HTTP/1.1\nHost: h\n\n", b"GET /ping HTTP/1.1\r\nHost: h\r\n\n"):
+        with connect(server) as connection:
+            connection.sendall(head)
+            assert read(connection).status == 400
+
+
 @fixed("orderly close")
 def test_an_error_ends_its_connection_in_order(server: ContractServer) -> None:
     """After the body comes the end of the stream, not a reset."""

@@ -89,7 +89,7 @@ def test_an_overdue_reply_ends_the_worker(server: ContractServer, fragile: str) 
     )
     server.logged(worker["id"], rf"^{worker['id']} Worker disconnected\.")
     assert "Auto recovery failed again" not in log
-    assert in_order(server.log("ts_log.log").splitlines(), "Backend worker error$", f"^{DID_NOT_RESPOND}$")
+    eventually(lambda: in_order(server.log("ts_log.log").splitlines(), "Backend worker error$", f"^{DID_NOT_RESPOND}$"))
 
 
 @check("runtime", 16)

@@ -32,7 +32,7 @@ def test_a_required_package_is_importable(server: ContractServer, wheels: Path) 
         assert answer.status_code == 200, answer.text
         directory = server.facts("equipped", 1)[0]["model_dir"]
         assert Path(answer.text).parent == Path(directory, "brought")
-        assert "Installed custom pip packages for model equipped" in server.log("ts_log.log")
+        server.logs("ts_log.log", "Installed custom pip packages for model equipped")
 
 
 @check("runtime", 26)

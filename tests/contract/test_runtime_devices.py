@@ -84,7 +84,7 @@ def test_a_model_may_stay_off_the_gpus(gpus: ContractServer) -> None:
 def test_devices_that_do_not_exist_are_ignored(gpus: ContractServer) -> None:
     """With the whole list, and a warning."""
     with gpus.model("dreamer", config="deviceIds: [1, 3]\n"):
-        assert "Invalid deviceId:3, ignore deviceIds list" in gpus.log("ts_log.log")
+        gpus.logs("ts_log.log", "Invalid deviceId:3, ignore deviceIds list")
 
 
 @check("runtime", 24)
@@ -122,9 +122,9 @@ def test_ranks_of_a_parallel_worker(server: ContractServer, kind: str, ranks: in
         told = {variable: facts["environment"][variable] for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
         assert told == {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(ranks)}
         assert facts["environment"]["OMP_NUM_THREADS"] == "3"
-        begun = eventually(lambda: pids if len(pids := begin_pids(server, name)) == receivers else set(), 10)
+        begun = eventually(lambda: pids if len(pids := begin_pids(server, name)) == receivers else set())
         assert facts["pid"] in begun
-        eventually(lambda: received(server, name) >= receivers, 10)
+        eventually(lambda: received(server, name) >= receivers)
         assert received(server, name) == receivers
         (worker,) = server.workers(name)
         assert int(worker["id"]) >= 29500
@@ -145,7 +145,9 @@ def test_the_cpu_launcher_wraps_workers(start_server: Callable[..., ContractServ
     server = start_server(config={"cpu_launcher_enable": "true"})
     with server.model("pinned"):
         (worker,) = server.ready("pinned")
-        (line,) = [line for line in server.worker_log(worker["id"]) if line.startswith("Worker cmdline: ")]
+        (line,) = [
+            line for line in server.logged(worker["id"], "^Worker cmdline: ") if line.startswith("Worker cmdline: ")
+        ]
         assert "torch.backends.xeon.run_cpu" in line
         assert server.scale("pinned", 2).status_code == 200
         workers = server.ready("pinned", 2)

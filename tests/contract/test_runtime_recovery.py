@@ -25,11 +25,10 @@ def test_a_load_that_takes_too_long_fails(server: ContractServer) -> None:
         500,
         "Failed to start workers for model late version: 1.0",
     )
-    log = server.log("ts_log.log")
-    assert re.search(
+    server.logs(
+        "ts_log.log",
         r"Backend worker error\norg\.pytorch\.serve\.wlm\.WorkerInitializationException: "
         r"Backend worker did not respond in given time",
-        log,
     )
 
 

@@ -83,6 +83,6 @@ def test_an_answer_over_the_limit_fails(server: ContractServer, single: str) -> 
     answer = server.ask(single, do="big", size=200_000)
     assert (answer.status_code, answer.json()["message"]) == (500, "Worker died.")
     advice = "Consider increasing the 'max_response_size' in 'config.properties' to fix."
-    eventually(lambda: "TooLongFrameException: Message size exceed limit: 2" in server.log("ts_log.log"), 10)
-    eventually(lambda: advice in server.log("ts_log.log"), 10)
+    eventually(lambda: "TooLongFrameException: Message size exceed limit: 2" in server.log("ts_log.log"))
+    eventually(lambda: advice in server.log("ts_log.log"))
     assert server.ask(single, id="next").text == "next"

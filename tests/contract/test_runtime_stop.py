@@ -64,4 +64,4 @@ def test_workers_end_with_a_killed_server(start_server: Callable[..., ContractSe
     assert server.register("orphan.mar", workers=2).status_code == 200
     workers = [psutil.Process(worker["pid"]) for worker in server.workers("orphan")]
     os.kill(server.server_pid, signal.SIGKILL)
-    eventually(lambda: all(map(ended, workers)), 10)
+    eventually(lambda: all(map(ended, workers)))

@@ -12,6 +12,7 @@ from contract.server import ContractServer
 from contract.snapshot_server import configure, files, models, properties, saving
 from harness.archives import NOOP, pack
 from harness.server import eventually
+from harness.signals import kill
 
 check = pytest.mark.check
 
@@ -136,8 +137,7 @@ def test_a_killed_server_leaves_no_farewell(tmp_path: Path) -> None:
     """The last change is what the next start finds."""
 
     def killed(server: ContractServer) -> None:
-        for process in server.tree():
-            process.kill()
+        kill(*(process.pid for process in server.tree()))
         server.wait()
 
     server = saving(tmp_path)

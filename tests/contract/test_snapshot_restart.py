@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import javaproperties
 import pytest
 
-from contract.server import TORCHSERVE
+from contract.server import TORCHSERVE, ContractServer
 from contract.snapshot_server import again, configure, fails, files, models, properties, registered, saving
 from harness.archives import NOOP, pack
 
@@ -39,6 +40,27 @@ def rewrite(path: Path, tree: dict[str, Any]) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.startswith("model_snapshot=")]
     path.chmod(0o644)
     path.write_text("\n".join([*lines, f"model_snapshot={json.dumps(tree)}"]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> ContractServer:
+    """A server that has saved one model, and stopped; `kept` beside its directories is what it has left."""
+    directory = tmp_path_factory.mktemp("left")
+    with saving(directory, archives=("noop", "other")) as server:
+        server.register("noop.mar", workers=0)
+    for name in ("logs", "store"):
+        shutil.copytree(directory / name, directory / "kept" / name)
+    return server
+
+
+@pytest.fixture
+def stopped(left: ContractServer) -> Iterator[ContractServer]:
+    """The same for one test, which may start it again and change its files."""
+    for name in ("logs", "store"):
+        shutil.rmtree(left.directory / name)
+        shutil.copytree(left.directory / "kept" / name, left.directory / name)
+    yield left
+    left.stop()
 
 
 @check("snapshot", 8)
@@ -76,33 +98,28 @@ def test_a_plain_restart(tmp_path: Path) -> None:
 
 @check("snapshot", 9)
 @check("snapshot", 10)
-def test_a_named_file(tmp_path: Path) -> None:
+def test_a_named_file(stopped: ContractServer) -> None:
     """Read-only is enough; without it there is no start."""
-    with saving(tmp_path) as server:
-        server.register("noop.mar", workers=0)
-        (kept,) = files(server, "snapshot")
-        copy = tmp_path / "copy.cfg"
-        shutil.copy(kept, copy)
-        copy.chmod(0o444)
-    again(server, "--ts-config", "copy.cfg")
-    assert registered(server) == ["noop"]
-    server.stop()
-    again(server, "--ts-config", "gone.cfg", wait=False)
-    assert server.wait() == 1
-    assert server.lines[-1] == "--ts-config file not found: gone.cfg"
+    (kept,) = files(stopped, "snapshot")
+    copy = stopped.directory / "copy.cfg"
+    shutil.copy(kept, copy)
+    copy.chmod(0o444)
+    again(stopped, "--ts-config", "copy.cfg")
+    assert registered(stopped) == ["noop"]
+    stopped.stop()
+    again(stopped, "--ts-config", "gone.cfg", wait=False)
+    assert stopped.wait() == 1
+    assert stopped.lines[-1] == "--ts-config file not found: gone.cfg"
 
 
 @check("snapshot", 7)
-def test_a_rewritten_file(tmp_path: Path) -> None:
+def test_a_rewritten_file(stopped: ContractServer) -> None:
     """Other spacing and no runtime are fine."""
-    with saving(tmp_path) as server:
-        server.register("noop.mar", workers=0)
-    tree = models(files(server)[-1])
+    tree = models(files(stopped)[-1])
     del tree["models"]["noop"]["1.0"]["runtimeType"]
-    rewrite(files(server)[-1], tree)
-    again(server)
-    assert registered(server) == ["noop"]
-    server.stop()
+    rewrite(files(stopped)[-1], tree)
+    again(stopped)
+    assert registered(stopped) == ["noop"]
 
 
 @check("snapshot", 11)
@@ -119,41 +136,32 @@ def test_a_missing_archive_stops_the_start(tmp_path: Path) -> None:
 
 @check("snapshot", 12)
 @pytest.mark.fixed("failed starts")
-def test_a_failed_start_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+def test_a_failed_start_does_not_spoil_the_next_one(stopped: ContractServer) -> None:
     """It saves nothing."""
-    with saving(tmp_path) as server:
-        server.register("noop.mar", workers=0)
-    before = files(server)
-    (server.store / "noop.mar").rename(tmp_path / "noop.mar")
-    fails(server)
-    assert files(server) == before
-    (tmp_path / "noop.mar").rename(server.store / "noop.mar")
-    again(server)
-    assert registered(server) == ["noop"]
-    server.stop()
+    before = files(stopped)
+    (stopped.store / "noop.mar").rename(stopped.directory / "noop.mar")
+    fails(stopped)
+    assert files(stopped) == before
+    (stopped.directory / "noop.mar").rename(stopped.store / "noop.mar")
+    again(stopped)
+    assert registered(stopped) == ["noop"]
 
 
 @check("snapshot", 13)
-def test_junk_in_place_of_an_archive(tmp_path: Path) -> None:
+def test_junk_in_place_of_an_archive(stopped: ContractServer) -> None:
     """The server starts and lists the model."""
-    with saving(tmp_path) as server:
-        server.register("noop.mar", workers=0)
-    (server.store / "noop.mar").write_text("junk")
-    again(server)
-    assert registered(server) == ["noop"]
-    server.stop()
+    (stopped.store / "noop.mar").write_text("junk")
+    again(stopped)
+    assert registered(stopped) == ["noop"]
 
 
 @check("snapshot", 14)
-def test_models_on_the_command_line(tmp_path: Path) -> None:
+def test_models_on_the_command_line(stopped: ContractServer) -> None:
     """Are not loaded where models are restored."""
-    with saving(tmp_path, archives=("noop", "other")) as server:
-        server.register("noop.mar", workers=0)
-    again(server, "--models", "other.mar")
-    assert registered(server) == ["noop"]
+    again(stopped, "--models", "other.mar")
+    assert registered(stopped) == ["noop"]
     if not TORCHSERVE:
-        assert "load_models has no effect" in server.output
-    server.stop()
+        assert "load_models has no effect" in stopped.output
 
 
 @check("snapshot", 15)
@@ -178,16 +186,13 @@ def test_an_empty_snapshot(tmp_path: Path) -> None:
 
 @check("snapshot", 18)
 @pytest.mark.fixed("stray files")
-def test_a_stray_file(tmp_path: Path) -> None:
+def test_a_stray_file(stopped: ContractServer) -> None:
     """Changes nothing, wherever it would stand in the order."""
-    with saving(tmp_path) as server:
-        server.register("noop.mar", workers=0)
-    (tmp_path / "logs" / "config" / "notes.txt").write_text("model_store=/nowhere\n")
-    (tmp_path / "logs" / "config" / "99999-notes.cfg").write_text("model_store=/nowhere\n")
-    again(server)
-    assert registered(server) == ["noop"]
-    assert "skipped: 99999-notes.cfg, notes.txt" in server.output
-    server.stop()
+    for name in ("notes.txt", "99999-notes.cfg"):
+        (stopped.directory / "logs" / "config" / name).write_text("model_store=/nowhere\n")
+    again(stopped)
+    assert registered(stopped) == ["noop"]
+    assert "skipped: 99999-notes.cfg, notes.txt" in stopped.output
 
 
 @check("snapshot", 20)

@@ -117,7 +117,7 @@ def test_malformed_json_reaches_the_handler(models: ContractServer) -> None:
         "headers": {"": None},
     }
     warning = "Failed json decoding of input data. Forwarding encoded payload"
-    eventually(lambda: any(warning in line for line in models.model_log("witness")), 10)
+    eventually(lambda: any(warning in line for line in models.model_log("witness")))
 
 
 @check("handlers", 27)
@@ -126,7 +126,7 @@ def test_prints_are_in_the_model_log(models: ContractServer) -> None:
     """INFO from standard output, WARN from standard error."""
     witnessed(models, b"print stdout said aloud")
     witnessed(models, b"print stderr cried")
-    eventually(lambda: {"INFO said aloud", "WARN cried"} <= set(models.model_log("witness")), 10)
+    eventually(lambda: {"INFO said aloud", "WARN cried"} <= set(models.model_log("witness")))
 
 
 @check("worker protocol", 8)
@@ -138,7 +138,7 @@ def test_a_printed_metric_counts(models: ContractServer) -> None:
     def scraped() -> bool:
         return "HandlerTime" in models.request("GET", "/metrics", "Metrics").text
 
-    eventually(scraped, 10)
+    eventually(scraped)
     assert not any("[METRICS]" in line for line in models.model_log("witness"))
 
 

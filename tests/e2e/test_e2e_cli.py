@@ -28,7 +28,7 @@ def addresses(server: ServerProcess) -> list[tuple[str, int]]:
 
 def refused(address: tuple[str, int]) -> bool:
     try:
-        socket.create_connection(address, timeout=5).close()
+        socket.create_connection(address, timeout=60).close()
     except ConnectionRefusedError:
         return True
     return False

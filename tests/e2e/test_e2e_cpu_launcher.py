@@ -41,7 +41,9 @@ def test_scaling_divides_the_cores_and_answers_when_the_new_workers_serve(tmp_pa
         pack(server.store, "m", CORES)
         assert server.register("m.mar").status_code == 200
         (old,) = server.ready_workers("m")
-        cores, threads = server.predict("m", b"", headers=BINARY).json()
+        answer = server.predict("m", b"", headers=BINARY)
+        assert answer.status_code == 200, answer.text
+        cores, threads = answer.json()
         assert int(threads) == psutil.cpu_count(logical=False)
         launcher = psutil.Process(old["pid"]).parent()
         assert launcher is not None
@@ -51,11 +53,11 @@ def test_scaling_divides_the_cores_and_answers_when_the_new_workers_serve(tmp_pa
             model = Path(psutil.Process(old["pid"]).cwd())
             eventually(lambda: (model / "begun").exists())
             scaling = pool.submit(server.scale, "m", 2)
-            eventually(lambda: "restarting 2 thread(s)" in server.output)
+            server.says("restarting 2 thread(s)")
             (model / "go").touch()
             assert running.result().json() == [cores, threads], "what runs is finished"
             assert scaling.result().json() == {"status": "Workers scaled to 2 for model: m"}
-        assert "removing 1 current thread(s) prior to restarting 2 thread(s)" in server.output
+        server.says("removing 1 current thread(s) prior to restarting 2 thread(s)")
         assert ended(launcher)
         workers = server.ready_workers("m")
         assert [worker["id"] for worker in workers] == ["9001", "9002"]
@@ -74,7 +76,7 @@ def test_a_launched_worker_recovers_and_tells_its_signal(tmp_path: Path) -> None
         process.kill()
         eventually(lambda: all(ended(one) for one in tree if one is not None))
         eventually(lambda: [worker["pid"] for worker in server.ready_workers("m")] not in ([], [old["pid"]]))
-        assert "W-9000-m_1.0 died: out of memory: killed by SIGKILL" in server.output
+        server.says("W-9000-m_1.0 died: out of memory: killed by SIGKILL")
 
 
 def test_without_a_launcher_that_works_workers_start_without_it(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def fails_to_register(server: ServerProcess, url: str, **parameters: Any) -> htt
     assert answer.json()["code"] == answer.status_code
     assert "Traceback" not in answer.json()["message"]
     assert server.request("GET", "/models", "Management").json() == models
-    eventually(lambda: set((server.temp / "models").iterdir()) == directories, 10)
-    eventually(lambda: len(server.tree()) == processes, 10)
+    eventually(lambda: set((server.temp / "models").iterdir()) == directories)
+    eventually(lambda: len(server.tree()) == processes)
     return answer
 
 
@@ -229,7 +229,7 @@ def test_failures_that_end_the_worker(fickle: ServerProcess, what: str, status: 
     assert replacement["pid"] != worker["pid"]
     assert (replacement["id"], replacement["startTime"]) == (worker["id"], worker["startTime"])
     assert not psutil.pid_exists(worker["pid"])
-    assert "Retry worker: " + worker["id"] + " in 0 seconds." in fickle.output
+    fickle.says("Retry worker: " + worker["id"] + " in 0 seconds.")
 
 
 def test_a_worker_killed_while_idle_is_replaced_unnoticed(fickle: ServerProcess) -> None:

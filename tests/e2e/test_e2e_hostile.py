@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from harness.archives import ECHO, pack
-from harness.leaks import Census
-from harness.server import DEADLINE, ServerProcess, eventually
+from harness.leaks import Census, assert_settles
+from harness.server import DEADLINE, ServerProcess
 
 PREDICT = b"POST /predictions/echo HTTP/1.1\r\nHost: h\r\n"
 MEGABYTE = 1 << 20
@@ -24,6 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(tmp_path_factory.mktemp("hostile"), config=config) as running:
         pack(running.store, "echo", ECHO)
         assert running.register("echo.mar").status_code == 200
+        assert running.predict("echo", bytes(100_000)).status_code == 200  # from now on they share memory
         yield running
 
 
@@ -36,7 +37,7 @@ def unharmed(server: ServerProcess) -> Iterator[None]:
     yield
     assert server.predict("echo", b"after").content == b"after"
     assert [other["pid"] for other in server.ready_workers("echo")] == [worker["pid"]]
-    eventually(lambda: "frontend" not in before.changes(Census.of(server)))
+    assert_settles(server, before, fields=["frontend"])
     assert "Traceback" not in server.output
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from harness.archives import NOOP, pack
 from harness.server import ServerProcess, ended, eventually
+from harness.signals import kill, suspend
 
 
 def files(server: ServerProcess) -> list[str]:
@@ -29,10 +30,9 @@ def kill_everything(server: ServerProcess) -> None:
     assert server.process is not None
     tree = server.tree()
     (nursery,) = psutil.Process(server.process.pid).children()
-    nursery.suspend()
-    server.process.kill()
-    eventually(lambda: ended(tree[0]))
-    nursery.kill()
+    suspend(nursery.pid)
+    kill(server.process.pid)
+    kill(nursery.pid)
     server.wait()
     eventually(lambda: all(map(ended, tree)))
 

@@ -112,8 +112,9 @@ def prometheus(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) 
 @needs("prometheus")
 def test_every_query_of_the_dashboard_has_an_answer(prometheus: Prometheus) -> None:
     """But for those on GPUs, of which there may be none."""
-    empty = [query for query in expressions() if not prometheus.query(query) and not GPU.search(query)]
-    assert empty == []
+    for query in expressions():
+        if not GPU.search(query):
+            eventually(lambda query=query: prometheus.query(query))  # type: ignore[misc]
 
 
 @needs("prometheus")
@@ -125,14 +126,15 @@ def test_choices_of_the_dashboard(prometheus: Prometheus) -> None:
     for query in queries:
         found = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
         assert found
-        (series, *_) = prometheus.query(found[1].replace("$job", "modelserver"))
+        wanted = found[1].replace("$job", "modelserver")
+        (series, *_) = eventually(lambda wanted=wanted: prometheus.query(wanted))  # type: ignore[misc]
         assert found[2] in series["metric"]
 
 
 @needs("prometheus")
 @pytest.mark.parametrize("query", TORCHSERVE_QUERIES)
 def test_queries_of_other_dashboards_have_answers(prometheus: Prometheus, query: str) -> None:
-    assert prometheus.query(query)
+    eventually(lambda: prometheus.query(query))  # nothing while a scrape fails, as on a busy machine
 
 
 @needs("prometheus")
@@ -215,7 +217,7 @@ def test_traces_of_grpc(server: ServerProcess, collector: Collector) -> None:
     with grpc.insecure_channel(server.grpc_target()) as channel:
         stub = module("inference_pb2_grpc").InferenceAPIsServiceStub(channel)
         metadata = [("traceparent", f"00-{parent}-00f067aa0ba902b7-01")]
-        stub.Predictions(message("PredictionsRequest", model_name="m", input={}), metadata=metadata, timeout=30)
+        stub.Predictions(message("PredictionsRequest", model_name="m", input={}), metadata=metadata, timeout=60)
     eventually(lambda: {"predict m", "handler"} <= {span.name for span in collector.of_trace(parent)})
     (whole,) = [span for span in collector.of_trace(parent) if span.name == "predict m"]
     assert attributes_of(whole)["rpc.method"] == "Predictions"
@@ -228,7 +230,7 @@ def test_traces_of_many_requests_in_one_call(server: ServerProcess, collector: C
         stub = module("inference_pb2_grpc").InferenceAPIsServiceStub(channel)
         wanted = [message("PredictionsRequest", model_name="m", sequence_id="s", input={}) for _ in range(3)]
         metadata = [("traceparent", f"00-{parent}-00f067aa0ba902b7-01")]
-        assert len(list(stub.StreamPredictions2(iter(wanted), metadata=metadata, timeout=30))) == 3
+        assert len(list(stub.StreamPredictions2(iter(wanted), metadata=metadata, timeout=60))) == 3
     eventually(lambda: [span.name for span in collector.of_trace(parent)].count("predict m") == 3)
 
 

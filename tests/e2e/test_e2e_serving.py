@@ -63,13 +63,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         assert running.register("noop.mar").status_code == 200
         assert running.register("stream.mar").status_code == 200
         assert running.register("watchful.mar").status_code == 200
-        assert running.register("batches.mar", workers=2, batch_size=4, max_batch_delay=400).status_code == 200
+        assert running.register("batches.mar", workers=1, batch_size=4, max_batch_delay=400).status_code == 200
+        patient = {"model_name": "patient", "batch_size": 4, "max_batch_delay": 600_000}
+        assert running.register("batches.mar", workers=2, **patient).status_code == 200
         yield running
 
 
 def test_simultaneous_requests_share_a_batch(server: ServerProcess) -> None:
     with ThreadPoolExecutor(4) as clients:
-        answers = [call.text for call in clients.map(lambda _: server.predict("batches"), range(4))]
+        answers = [call.text for call in clients.map(lambda _: server.predict("patient"), range(4))]
     assert {answer.split()[0] for answer in answers} == {"4"}
     assert len(set(answers)) == 1, "one batch, one worker"
 
@@ -112,7 +114,7 @@ def test_an_http_1_0_client_gets_a_stream_without_chunks(server: ServerProcess) 
 def connect(server: ServerProcess) -> socket.socket:
     url = httpx.URL(server.url())
     assert url.port is not None
-    return socket.create_connection((url.host, url.port), timeout=30)
+    return socket.create_connection((url.host, url.port), timeout=60)
 
 
 def read_all(client: socket.socket) -> bytes:

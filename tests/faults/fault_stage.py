@@ -135,13 +135,13 @@ class Victim:
         Checks what holds for every death: the two are answered, describe tells of it, the slot stays the same.
         """
         before = self.ready()
+        self.close("initialize")  # already: it may be overdue before its code runs, and its successor would be too fast
         self.close("handle")
         struck = self.ask(code)
         pid = self.reached("handle")
         assert pid == before["pid"]
         queued = [self.ask(), self.ask()]
         self.wait_for_pending(2)
-        self.close("initialize")
         act(pid)
         self.open("handle")
         answer = struck.result(PATIENCE)

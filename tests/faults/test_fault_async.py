@@ -101,7 +101,7 @@ def crowd(server: ServerProcess, clients: ThreadPoolExecutor) -> Crowd:
 @pytest.fixture(scope="module")
 def hasty(server: ServerProcess, clients: ThreadPoolExecutor) -> Crowd:
     """With a short response timeout."""
-    return Crowd(server, "hasty", clients).register("responseTimeout: 1\n")
+    return Crowd(server, "hasty", clients).register("responseTimeout: 2\n")
 
 
 @pytest.fixture(autouse=True)

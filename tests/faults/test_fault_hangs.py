@@ -12,6 +12,7 @@ from fault_stage import PATIENCE, Victim, stage, unharmed
 
 from harness.leaks import NURSERY
 from harness.server import ServerProcess, eventually
+from harness.signals import suspended
 
 REMOVE = """
 (found,) = Path(os.environ["TEMP"]).glob("ms-*/w")
@@ -40,32 +41,36 @@ def hasty(server: ServerProcess, clients: ThreadPoolExecutor) -> Victim:
     return model
 
 
+@pytest.fixture(scope="module")
+def victim(server: ServerProcess, clients: ThreadPoolExecutor) -> Victim:
+    model = Victim(server, "victim", clients=clients)
+    assert model.register(response_timeout=PATIENCE).status_code == 200
+    return model
+
+
 def test_a_nursery_that_hangs_holds_up_no_request(server: ServerProcess, hasty: Victim) -> None:
     (nursery,) = [process for process in server.tree()[1:] if " ".join(process.cmdline()).strip() == NURSERY]
     before = hasty.ready()
-    nursery.suspend()
-    try:
+    with suspended(nursery.pid):
         answer = hasty.ask("time.sleep(600)").result(PATIENCE)
         assert (answer.status_code, answer.json()["cause"]["reason"]) == (500, "response timeout")
         assert hasty.slot()["status"] == "UNLOADING"
         assert server.predict("bystander").text == "ok"
         worker = psutil.Process(before["pid"])
-        assert worker.status() == psutil.STATUS_ZOMBIE, "dead, but its parent does not notice"
-    finally:
-        nursery.resume()
+        eventually(lambda: worker.status() == psutil.STATUS_ZOMBIE)  # dead, but its parent does not notice
     assert hasty.ask().result(PATIENCE).text == "fine"
     assert hasty.ready()["id"] == before["id"]
     eventually(lambda: not Path(f"/proc/{before['pid']}").exists())
 
 
-def test_a_handler_that_removes_the_socket_of_the_workers(server: ServerProcess, hasty: Victim) -> None:
+def test_a_handler_that_removes_the_socket_of_the_workers(server: ServerProcess, victim: Victim) -> None:
     with unharmed(server):
-        assert hasty.strike(REMOVE).cause["exitCode"] == 1
+        assert victim.strike(REMOVE).cause["exitCode"] == 1
         assert len(list(server.temp.glob("ms-*/w"))) == 1
 
 
-def test_a_reply_that_is_too_large_is_told_of_and_survived(server: ServerProcess, hasty: Victim) -> None:
-    answer = hasty.endure("result = bytes(100_001)")
+def test_a_reply_that_is_too_large_is_told_of_and_survived(victim: Victim) -> None:
+    answer = victim.endure("result = bytes(100_001)")
     assert (answer.status_code, answer.json()["message"]) == (500, "Worker died.")
     assert answer.json()["cause"] == {
         "reason": "reply too large",

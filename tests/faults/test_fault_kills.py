@@ -14,6 +14,7 @@ from fault_stage import PATIENCE, Victim, stage, unharmed
 
 from harness.archives import pack
 from harness.server import ServerProcess, eventually
+from harness.signals import kill, suspend, suspended
 
 LARGE = 6_000_000  # bytes of a reply: far more than a socket holds, and less than the limit
 
@@ -55,7 +56,7 @@ def victim(server: ServerProcess, clients: ThreadPoolExecutor) -> Victim:
 def hasty(server: ServerProcess, clients: ThreadPoolExecutor) -> Victim:
     """A victim with a short response timeout."""
     model = Victim(server, "hasty", clients=clients)
-    assert model.register(response_timeout=1).status_code == 200
+    assert model.register(response_timeout=2).status_code == 200
     return model
 
 
@@ -148,13 +149,10 @@ def test_sigkill_with_half_a_reply_written(victim: Victim) -> None:
     victim.close("return")
     victim.open("handle")
     victim.reached("return")
-    frontend.suspend()
-    try:
+    with suspended(frontend.pid):
         victim.open("return")
         eventually(lambda: is_blocked(worker))
-        worker.kill()
-    finally:
-        frontend.resume()
+        kill(worker.pid)
     answer = struck.result(PATIENCE)
     assert (answer.status_code, answer.json()["cause"]["signal"]) == (507, "SIGKILL")
     assert queued.result(PATIENCE).text == "fine"
@@ -193,16 +191,16 @@ def test_sigkill_while_replying_leaves_no_torn_reply(victim: Victim) -> None:
 
 
 def test_a_busy_worker_that_is_stopped_is_overdue(hasty: Victim) -> None:
-    fall = hasty.strike("time.sleep(600)", lambda pid: os.kill(pid, signal.SIGSTOP))
+    fall = hasty.strike("time.sleep(600)", suspend)
     assert fall.answer.status_code == 500
     assert fall.cause["reason"] == "response timeout"
-    assert "responseTimeout of 1 s" in fall.cause["detail"]
+    assert "responseTimeout of 2 s" in fall.cause["detail"]
 
 
 def test_an_idle_worker_that_is_stopped_loses_no_request(hasty: Victim) -> None:
     """It has not read the request when it is given up, so another process gets it."""
     before = hasty.ready()
-    os.kill(before["pid"], signal.SIGSTOP)
+    suspend(before["pid"])
     requests = [hasty.ask(), hasty.ask()]
     assert [request.result(PATIENCE).text for request in requests] == ["fine", "fine"]
     after = hasty.ready()
@@ -212,9 +210,8 @@ def test_an_idle_worker_that_is_stopped_loses_no_request(hasty: Victim) -> None:
 
 def test_a_worker_that_goes_on_after_a_stop_in_time_is_left_alone(victim: Victim) -> None:
     def stop_and_go(pid: int) -> None:
-        os.kill(pid, signal.SIGSTOP)
-        eventually(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-        os.kill(pid, signal.SIGCONT)
+        with suspended(pid):
+            pass
 
     assert victim.endure("result = 'undisturbed'", stop_and_go).text == "undisturbed"
 

@@ -15,6 +15,7 @@ from fault_stage import PATIENCE, Bystander, Victim, stage
 
 from harness.leaks import NURSERY, Census, assert_settles
 from harness.server import ServerProcess, ended, eventually
+from harness.signals import kill, suspend, suspended
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +97,8 @@ def test_together_with_the_busy_worker(server: ServerProcess, victim: Victim) ->
     nursery = nursery_of(server)
 
     def kill_both(pid: int) -> None:
-        nursery.suspend()  # it must not get to tell how the worker ended
-        os.kill(pid, signal.SIGKILL)
-        nursery.kill()
+        suspend(nursery.pid)  # it must not get to tell how the worker ended
+        kill(pid, nursery.pid)
 
     assert victim.strike("time.sleep(600)", kill_both).answer.status_code in (500, 507)
 
@@ -111,7 +111,7 @@ def test_while_a_worker_loads(server: ServerProcess, victim: Victim, gate: str) 
     loading = psutil.Process(victim.reached(gate))
     waiting = victim.ask()
     victim.wait_for_pending(1)
-    nursery_of(server).kill()
+    kill(nursery_of(server).pid)
     eventually(lambda: ended(loading))  # before the gate opens: else it may load to the end, and take the request along
     victim.open(gate)
     assert waiting.result(PATIENCE).text == "fine"
@@ -121,9 +121,9 @@ def test_while_a_worker_loads(server: ServerProcess, victim: Victim, gate: str) 
 def test_while_its_successor_is_not_ready_yet(server: ServerProcess, victim: Victim) -> None:
     before = victim.ready()
     first = nursery_of(server)
-    first.kill()
+    kill(first.pid)
     second = eventually(lambda: [child for child in server.tree()[0].children() if child.pid != first.pid])[0]
-    second.kill()
+    kill(second.pid)
     assert victim.ask().result(PATIENCE).text == "fine"
     assert victim.ready()["id"] == before["id"]
 
@@ -142,10 +142,9 @@ def test_a_stopped_nursery_holds_up_deaths_but_no_predictions(server: ServerProc
     nursery = nursery_of(server)
 
     def kill_behind_its_back(pid: int) -> None:
-        nursery.suspend()
-        os.kill(pid, signal.SIGKILL)
-        assert server.predict("bystander").text == "ok"
-        nursery.resume()
+        with suspended(nursery.pid):
+            kill(pid)
+            assert server.predict("bystander").text == "ok"
 
     (bystander,) = server.ready_workers("bystander")
     fall = victim.strike("time.sleep(600)", kill_behind_its_back)
@@ -192,8 +191,6 @@ def test_nothing_survives_a_killed_frontend_whose_nursery_is_stopped_for_a_while
     with doomed(tmp_path, clients) as (server, _):
         tree = server.tree()
         nursery = nursery_of(server)
-        nursery.suspend()
-        tree[0].kill()
-        eventually(lambda: ended(tree[0]))
-        nursery.resume()
+        with suspended(nursery.pid):
+            kill(tree[0].pid)
         eventually(lambda: all(map(ended, tree)))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
-from harness.server import ServerProcess
+from harness.server import DEADLINE, ServerProcess
 
-SETTLING = 20.0  # seconds that a server may take until it holds no more than before a fault
 NURSERY = "modelserver nursery"
 
 
@@ -56,10 +55,14 @@ class Census:
         return {name: difference for name, difference in differences.items() if difference}
 
 
-def assert_settles(server: ServerProcess, before: Census, within: float = SETTLING) -> None:
-    """Wait until the server holds what it held before, and nothing more."""
+def assert_settles(
+    server: ServerProcess, before: Census, within: float = DEADLINE, *, fields: Collection[str] | None = None
+) -> None:
+    """Wait until the server holds what it held before, and nothing more; of these fields of the census, or of all."""
     end = time.monotonic() + within
-    while changes := before.changes(Census.of(server)):
+    while changes := {
+        name: change for name, change in before.changes(Census.of(server)).items() if fields is None or name in fields
+    }:
         assert time.monotonic() < end, f"still not as before after {within} s: {changes}"
         time.sleep(0.02)
 

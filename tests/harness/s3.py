@@ -7,10 +7,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
-import boto3
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
-
 BUCKET: Final = "models"
 _ALL: Final = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
 
@@ -73,6 +69,9 @@ class S3:
         return keys["AccessKeyId"], keys["SecretAccessKey"]
 
     def _client(self, service: str, access: str, secret: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
@@ -91,6 +90,8 @@ class S3:
 @contextmanager
 def local_s3() -> Iterator[S3]:
     """On a port of its own, while the `with` lasts."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,10 @@ import pytest
 from harness import clock
 from modelserver.archives.archive import Archive
 from modelserver.archives.model_directory import ModelDirectory
-from modelserver.engine.batcher import DynamicBatcher
-from modelserver.engine.concurrent import ConcurrentScheduler
-from modelserver.engine.concurrent_version import ConcurrentVersion
+from modelserver.engine.batching import scheduler_of, version_kind
 from modelserver.engine.job import Job
 from modelserver.engine.ports import WorkerOwner, WorkerSpec
 from modelserver.engine.slot import SlotOwner, WorkerSlot
-from modelserver.engine.version import ModelVersion
 from modelserver.errors import Cause, Certificate, ServerError
 from modelserver.settings.model_options import Requested, resolve
 from modelserver.settings.table import Settings
@@ -167,17 +164,10 @@ class Scene:
             config_error=None,
             downloaded=None,
         )
-        concurrent = self.options.async_communication
-        self.version = (ConcurrentVersion if concurrent else ModelVersion)(
+        self.version = version_kind(self.options)(
             archive=archive,
             options=self.options,
-            scheduler=(ConcurrentScheduler if concurrent else DynamicBatcher)(
-                batch_size=self.options.batch_size,
-                max_delay=self.options.max_batch_delay / 1000,
-                capacity=self.options.job_queue_size,
-                max_bytes=1000,
-                tickets=self.options.use_job_ticket,
-            ),
+            scheduler=scheduler_of(replace(self.options, job_queue_bytes=1000)),
             slots=self._slot,
             events=self.journal,
         )

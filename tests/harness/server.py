@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -133,10 +134,10 @@ class ServerProcess:
                 status = self.wait()
             except subprocess.TimeoutExpired:
                 for process in tree:
-                    process.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
                 raise AssertionError(f"server did not stop:\n{self.output}") from None
-            left = psutil.wait_procs(tree, timeout=10)[1]
-            assert not left, f"processes left behind: {left}"
+            eventually(lambda: all(map(ended, tree)))  # processes are left behind otherwise
             return status
         return self.wait()
 
@@ -207,8 +208,21 @@ class ServerProcess:
         return [worker for worker in self.describe(model)["workers"] if worker["status"] == "READY"]
 
     def log(self, name: str) -> str:
-        """Text of one log file."""
+        """Text of one log file; what has just happened need not be in it yet."""
         return (self.directory / "logs" / name).read_text()
+
+    def says(self, *texts: str) -> None:
+        """Return when all of these are on the console."""
+        eventually(lambda: all(text in self.output for text in texts))
+
+    def logs(self, name: str, *patterns: str) -> str:
+        """The text of a log file, once every pattern is found in it."""
+
+        def found() -> str:
+            text = self.log(name)
+            return text if all(re.search(pattern, text, re.MULTILINE) for pattern in patterns) else ""
+
+        return eventually(found)
 
 
 class BackgroundServer(ServerProcess):

@@ -46,6 +46,30 @@ def test_a_request_may_arrive_byte_by_byte() -> None:
     assert here.engine.jobs[0].request.parts[0].value == b"abc"
 
 
+CHUNKED = b"POST /predictions/m HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /ping HTTP/1.1\nHost: h\n\n",
+        b"GET /ping HTTP/1.1\r\nHost: h\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: h\r\n\n",
+        b"GET /ping HTTP/1.1\r\nHost: h\rX: y\r\n\r\n",
+        CHUNKED + b"2\nab\r\n0\r\n\r\n",
+        CHUNKED + b"2;x\nab\r\n0\r\n\r\n",
+        CHUNKED + b"2\r\nab\n0\r\n\r\n",
+        CHUNKED + b"2\r\nab\r\n0\n\r\n",
+    ],
+)
+def test_lines_that_do_not_end_with_cr_and_lf_are_refused(data: bytes) -> None:
+    """What follows is not read as another request, which a proxy may have taken for a body."""
+    written, _, here = converse(data + GET)
+    (response,) = read_responses(written)
+    assert (response.status, response.headers["connection"]) == (400, "close")
+    assert here.engine.jobs == []
+
+
 def test_header_names_reach_the_handler_as_sent() -> None:
     head = b"POST /predictions/m HTTP/1.1\r\nX-Foo: 1\r\nx-foo: 2\r\nX-Foo: \xff\r\nContent-Length: 0\r\n\r\n"
     _, _, here = converse(head)

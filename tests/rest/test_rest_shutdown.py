@@ -322,7 +322,7 @@ async def listening(address: Address) -> AsyncIterator[Listener]:
 def client_of(listener: Listener) -> socket.socket:
     """Not connected yet."""
     client = socket.socket(listener.socket.family)
-    client.settimeout(30)
+    client.settimeout(60)
     return client
 
 

@@ -324,7 +324,7 @@ class TestTheEnd:
                 reception = here.listener.reception
                 await here.listener.stop_listening()
                 reception.close()
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await reception.emptied()
                 client.close()
 

@@ -499,7 +499,7 @@ class TestRenewal:
             allowed = threading.Event()
 
             def write(self, text: str) -> None:
-                assert self.allowed.wait(10)
+                assert self.allowed.wait(60)
                 super().write(text)
 
         SlowFile.allowed.set()

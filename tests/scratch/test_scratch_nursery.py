@@ -19,7 +19,7 @@ from modelserver.wire.control import Dismiss, Ready
 
 ROOT = Path(__file__).parent.parent.parent
 ENTRY = ROOT / "modelserver" / "worker" / "__main__.py"
-DEADLINE = 30.0  # seconds
+DEADLINE = 60.0  # seconds
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from ts.handler_utils.trt_llm_engine import ensure_engine
 
 _INSTALLATION = {
     "vllm": ("vllm", "pip install vllm"),
-    "trt_llm": ("tensorrt_llm", "pip install tensorrt_llm --extra-index-url https://pypi.nvidia.com"),
+    "trt_llm": ("tensorrt_llm", "pip install tensorrt_llm"),
 }
 _CONFIG = "model-config.yaml"
 MARK = "# Written by ts.llm_launcher, at every start anew. Without this line the directory is left as it is.\n"

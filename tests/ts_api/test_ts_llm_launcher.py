@@ -99,7 +99,7 @@ def test_a_worker_gets_all_gpus(gpus: int, tmp_path: Path, monkeypatch: pytest.M
     ("flags", "complaint"),
     [
         ([], "--engine vllm needs the package vllm, which is not installed for .*: pip install vllm"),
-        (["--engine", "trt_llm"], "--engine trt_llm needs the package tensorrt_llm, .*: pip install tensorrt_llm "),
+        (["--engine", "trt_llm"], "--engine trt_llm needs the package tensorrt_llm, .*: pip install tensorrt_llm"),
         (["--engine", "other"], "Unsupported LLM Engine: other, choose from vllm, trt_llm"),
     ],
 )

@@ -119,7 +119,7 @@ def test_saved_tensors(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(tensor, buffer)
     (answer,) = handler.handle([{"body": buffer.getvalue()}], context(tmp_path))
-    assert torch.equal(answer, handler.model(tensor[None]))
+    assert torch.allclose(answer, handler.model(tensor[None]))
     assert not answer.requires_grad
 
 

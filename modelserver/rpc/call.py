@@ -15,7 +15,7 @@ from grpc import aio
 from modelserver.dialect.ports import Telemetry
 from modelserver.engine.job import Job
 from modelserver.errors import MalformedMessage, MessageTooLarge
-from modelserver.rpc.inflation import GZIP, inflated
+from modelserver.rpc.inflation import PACKED, inflated
 from modelserver.wire.frames import DESCRIBE
 
 _SHORTEST: Final = 0.001  # seconds; a job without patience is one without deadline
@@ -43,7 +43,7 @@ class Call:
         """The next message; None when the client sends no more. Raises MessageTooLarge, MalformedMessage."""
         message: bytes = await self.context.read()
         if message is not aio.EOF:
-            return await inflated(message, self._limit) if message[:1] == GZIP else message
+            return await inflated(message, self._limit) if message[:1] in PACKED else message
         # A call that grpcio itself has ended has no peer any more; one whose client has left still has.
         if not self.context.peer():
             raise MessageTooLarge

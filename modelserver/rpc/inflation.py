@@ -11,9 +11,13 @@ from typing import Final
 
 from modelserver.errors import MalformedMessage, MessageTooLarge
 
-GZIP: Final = b"\x1f"  # with which no message of protobuf begins: no field has the wire type 7
+# What packed messages begin with: those of gzip, and those of zlib (which gRPC calls deflate). No message of ours does:
+# the first would be of wire type 7, the second a field 15.
+_GZIP: Final = b"\x1f"
+_ZLIB: Final = b"\x78"
+PACKED: Final = (_GZIP, _ZLIB)
 
-_GZIP_FORMAT: Final = 31  # for zlib: a header of gzip, and the largest window
+_FORMATS: Final = {_GZIP: 31, _ZLIB: 15}  # for zlib: with a header of the one or the other, and the largest window
 
 
 async def inflated(message: bytes, limit: int) -> bytes:
@@ -27,8 +31,8 @@ async def inflated(message: bytes, limit: int) -> bytes:
 
 
 def _inflate(message: bytes, limit: int) -> bytes | None:
-    """At most one byte more than `limit`; None for what gzip has not written."""
-    inflator = zlib.decompressobj(_GZIP_FORMAT)
+    """At most one byte more than `limit`; None for what nobody has packed."""
+    inflator = zlib.decompressobj(_FORMATS[message[:1]])
     try:
         plain = inflator.decompress(message, limit + 1)
     except zlib.error:

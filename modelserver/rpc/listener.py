@@ -19,7 +19,7 @@ from modelserver.rpc.wakeups import emptied_at_once
 
 _LAST_WORDS: Final = 1.0  # seconds for clients to be told that their calls were cut
 _INT_MAX: Final = 2**31 - 1
-_IDENTITY, _GZIP = 1 << 0, 1 << 2  # codings of messages, in a set of them
+_CODINGS: Final = 0b111  # of messages: none, deflate, gzip
 _PENDING: Final = 100_000  # calls that wait until they are looked at
 
 
@@ -63,7 +63,7 @@ class Limits:
             ("grpc.max_send_message_length", -1),
             ("grpc.enable_channelz", 0),  # figures of grpcio that nobody could ask for; they take 2 to 5 % of a call
             ("grpc.per_message_decompression", 0),  # see `inflation.py`
-            ("grpc.compression_enabled_algorithms_bitset", _IDENTITY | _GZIP),
+            ("grpc.compression_enabled_algorithms_bitset", _CODINGS),
             ("grpc.max_metadata_size", 16384),  # bytes, twice as much as clients count on
             # Calls that have arrived in one turn of the loop: by default grpcio cancels some of more than 1,000.
             ("grpc.server.max_pending_requests", _PENDING),

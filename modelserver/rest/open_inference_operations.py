@@ -163,32 +163,23 @@ _REPOSITORY_INDEX: Final = Operation(
     takes_body=True,
     answers=(Answer(200, "One element per version.", _INDEX), BAD),
 )
-_LOAD: Final = Operation(
-    method="post",
-    path="/v2/repository/models/{model_name}/load",
-    id="v2_load",
-    text="Register a model of the model store, and wait for its workers.",
-    parameters=(MODEL,),
-    answers=(
-        Answer(200, "It is ready.", members(["name", "load"], name=typed("string"), load=typed("boolean"))),
-        UNKNOWN,
-        _DISABLED,
-        FAILED,
-    ),
-)
-_UNLOAD: Final = Operation(
-    method="post",
-    path="/v2/repository/models/{model_name}/unload",
-    id="v2_unload",
-    text="Unregister all versions of a model.",
-    parameters=(MODEL,),
-    answers=(
-        Answer(200, "It is gone.", members(["name", "unload"], name=typed("string"), unload=typed("boolean"))),
-        UNKNOWN,
-        _DISABLED,
-        FAILED,
-    ),
-)
+
+
+def _change(verb: str, text: str, done: str) -> Operation:
+    """A call of the repository that changes which models are served; it answers with its own name as a member."""
+    said = members(["name", verb], name=typed("string"), **{verb: typed("boolean")})
+    return Operation(
+        method="post",
+        path=f"/v2/repository/models/{{model_name}}/{verb}",
+        id=f"v2_{verb}",
+        text=text,
+        parameters=(MODEL,),
+        answers=(Answer(200, done, said), UNKNOWN, _DISABLED, FAILED),
+    )
+
+
+_LOAD: Final = _change("load", "Register a model of the model store, and wait for its workers.", "It is ready.")
+_UNLOAD: Final = _change("unload", "Unregister all versions of a model.", "It is gone.")
 
 OPEN_INFERENCE: Final = (
     _question("/v2", "v2_server", "Which server this is, and what it knows of the protocol.", _SERVER),

@@ -50,6 +50,7 @@ from modelserver.settings.version import version
 from modelserver.settings.worker_environment import worker_environment
 from modelserver.snapshots.restoration import restore
 from modelserver.snapshots.snapshots import Snapshots
+from modelserver.telemetry.library_log import LibraryLog
 from modelserver.telemetry.system import SystemMetrics
 from modelserver.telemetry.telemetry import Telemetry
 
@@ -58,19 +59,6 @@ if TYPE_CHECKING:
 
 STARTED: Final = "Model server started."
 _CUT_PATIENCE: Final = 2.0  # seconds for workers to end, and for their clients to be told, once nothing is waited for
-
-
-class _LibraryLog(logging.Handler):
-    """Passes warnings of libraries on to the server's log; they would break into the console otherwise."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        super().__init__(logging.WARNING)
-        self._telemetry = telemetry
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Called by `logging`."""
-        level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(record.levelname, record.levelname)
-        self._telemetry.log(level, f"library.{record.name}", self.format(record))
 
 
 class Server:
@@ -392,7 +380,7 @@ def _run(settings: Settings, run_directory: RunDirectory, tls: Tls | None, stop:
     telemetry = Telemetry(settings)
     telemetry.log("DEBUG", "ModelServer", f"Open files: at most {limit}, in workers {before}.")
     if not telemetry.python_logging:  # whose configuration libraries follow by themselves
-        logging.basicConfig(handlers=[_LibraryLog(telemetry)])
+        logging.basicConfig(handlers=[LibraryLog(telemetry)])
     logging.getLogger("python_multipart").disabled = True  # it warns of every malformed body; the client is told
     try:
         return _serve(settings, run_directory, nursery, telemetry, tls, stop)
